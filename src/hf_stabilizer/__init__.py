@@ -1,0 +1,82 @@
+"""Stable fine-tuning with the stock Hugging Face Trainer, proven over seeds.
+
+Every public name is importable from here and loaded when it is first used, so that
+`import hf_stabilizer` costs neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+
+from packaging.version import Version
+
+from hf_stabilizer.errors import MissingDependencyError
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "ConfigurationError": "errors",
+    "DataError": "errors",
+    "EMACallback": "averaging",
+    "EvaluationsPerEpochCallback": "evaluation",
+    "LayerDiscoveryError": "errors",
+    "LayerMap": "layers",
+    "MissingDependencyError": "errors",
+    "ReinitializationError": "errors",
+    "ResumeError": "errors",
+    "Run": "records",
+    "SWACallback": "averaging",
+    "StabilizerArguments": "arguments",
+    "StabilizerError": "errors",
+    "Study": "studies.study",
+    "StudyError": "errors",
+    "cosine_rates": "learning_rates",
+    "create_cosine_lr_optimizer": "optimizers",
+    "create_grouped_llrd_optimizer": "optimizers",
+    "create_llrd_optimizer": "optimizers",
+    "create_scheduler": "optimizers",
+    "fit_head": "head",
+    "freeze_layers": "freezing",
+    "grouped_rates": "learning_rates",
+    "layered_optimizer": "optimizers",
+    "layerwise_decay": "learning_rates",
+    "learning_rate_table": "learning_rate_table",
+    "param_groups": "optimizers",
+    "plot_learning_rates": "learning_rate_table",
+    "prepare_model": "arguments",
+    "reinitialize_layers": "reinitialization",
+    "run_study": "studies.study",
+    "scale_learning_rate": "learning_rates",
+    "stabilize": "arguments",
+    "train": "run",
+    "write_report": "studies.report",
+}
+
+__all__ = sorted(_WHERE)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+def _require_transformers(minimum: str = "5.4") -> None:
+    try:
+        found = version("transformers")
+    except PackageNotFoundError:
+        found = "none"
+    if found == "none" or Version(found) < Version(minimum):
+        raise MissingDependencyError(
+            f"hf_stabilizer needs transformers >= {minimum} and found {found}: before it, the "
+            'Trainer does not save the best model of evaluations that a callback triggers; '
+            "run: pip install -U 'transformers>=5.4,<6'"
+        )
+
+
+_require_transformers()

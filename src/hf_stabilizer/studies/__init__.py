@@ -1,0 +1,1 @@
+"""Repeat, compare, and tell the truth: studies over seeds."""

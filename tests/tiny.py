@@ -1,0 +1,69 @@
+"""Tiny real models and data for the tests: built from configs, no downloads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from torch.utils.data import Dataset
+
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 40,
+}
+
+
+def tiny_bert(seed: int = 0, **overrides: Any) -> nn.Module:
+    """A BertForSequenceClassification of three layers, sixteen wide."""
+    torch.manual_seed(seed)
+    return transformers.BertForSequenceClassification(
+        transformers.BertConfig(**{**SIZES, **overrides})
+    )
+
+
+class Rows(Dataset):  # type: ignore[type-arg]
+    """Rows of random tokens whose label depends on them: learnable, and the same every time."""
+
+    def __init__(self, count: int = 32, length: int = 8, num_labels: int = 2, seed: int = 0):
+        generator = torch.Generator().manual_seed(seed)
+        self.input_ids = torch.randint(5, 64, (count, length), generator=generator)
+        self.labels = self.input_ids[:, 0] % num_labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {
+            "input_ids": self.input_ids[index],
+            "attention_mask": torch.ones_like(self.input_ids[index]),
+            "labels": self.labels[index],
+        }
+
+
+def training_arguments(output_dir: Any, **overrides: Any) -> transformers.TrainingArguments:
+    """TrainingArguments for two epochs of four steps on a CPU, quiet."""
+    values: dict[str, Any] = {
+        "output_dir": str(output_dir),
+        "per_device_train_batch_size": 8,
+        "num_train_epochs": 2,
+        "learning_rate": 1e-3,
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "dataloader_pin_memory": False,
+        "seed": 7,
+    }
+    return transformers.TrainingArguments(**{**values, **overrides})
+
+
+def same_weights(first: nn.Module, second: nn.Module) -> bool:
+    """Whether every parameter and buffer of both is equal to the last bit."""
+    left, right = first.state_dict(), second.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
