@@ -1,3 +1,237 @@
 """The oracle: every formula of the package again, slow and obvious, in plain Python or numpy."""
 
 from __future__ import annotations
+
+import math
+
+# --- learning rates over depth and time ---------------------------------------------------------
+
+
+def layerwise_multiplier(depth: int, num_layers: int, decay: float) -> float:
+    """One factor `decay` for each layer between this one and the top block."""
+    multiplier = 1.0
+    for _ in range(depth, num_layers):
+        multiplier *= decay
+    return multiplier
+
+
+def grouped_multiplier(depth: int, num_layers: int, multipliers: list[float]) -> float:
+    """Deals blocks out one by one: every set gets as many as fit, the last sets one more."""
+    sizes = [0] * len(multipliers)
+    for block in range(num_layers):
+        sizes[-1 - block % len(multipliers)] += 1
+    dealt = [m for m, size in zip(multipliers, sizes, strict=True) for _ in range(size)]
+    return dealt[max(depth, 1) - 1]  # the embeddings share the first block's
+
+
+def cosine_multiplier(depth: int, num_layers: int, lowest: float) -> float:
+    """lowest + (1 - lowest) (1 - cos(pi k / N)) / 2, the half cosine as a squared sine."""
+    return lowest + (1 - lowest) * math.sin(math.pi * depth / num_layers / 2) ** 2
+
+
+def linear_schedule(step: int, warmup_steps: int, num_steps: int) -> float:
+    """The factor in use at step 1, 2, ...: up from 0, then down towards 0 in straight lines."""
+    done = step - 1
+    if done < warmup_steps:
+        return done / warmup_steps
+    return (num_steps - done) / (num_steps - warmup_steps)
+
+
+# ---- averaging and evaluation: averaging/, evaluation.py, steps.py
+
+
+def step_meant(value, max_steps):
+    """A share of the run below 1, a number of steps from 1 up."""
+    return math.ceil(value * max_steps) if value < 1 else int(value)
+
+
+def swa_mean(path, start, every, with_last):
+    """Mean of path[start], path[start + every], ...; path[s] is an array after step s."""
+    steps = list(range(max(start, 1), max(path) + 1, every))
+    if with_last and steps and max(path) not in steps:
+        steps.append(max(path))
+    return sum(path[step].astype("float64") for step in steps) / len(steps)
+
+
+def ema_mean(path, decay, start, every, warmup):
+    """The first copies; update t = 1, 2, ... moves by 1 - d_t."""
+    mean = None
+    for t, step in enumerate(range(max(start, 1), max(path) + 1, every)):
+        weights = path[step].astype("float64")
+        if mean is None:
+            mean = weights
+        else:
+            kept = min(decay, (1 + t) / (10 + t)) if warmup else decay
+            mean = kept * mean + (1 - kept) * weights
+    return mean
+
+
+def swa_learning_rate(step, start, scheduled, target, anneal_steps, anneal):
+    """The schedule's rate and the SWA rate, blended by how far annealing has come."""
+    if step < start:
+        return scheduled
+    share = 1 if anneal_steps == 0 else min(1, (step - start) / anneal_steps)
+    if anneal == "cosine":
+        share = (1 - math.cos(math.pi * share)) / 2
+    return (1 - share) * scheduled + share * target
+
+
+def evaluated_steps(steps_per_epoch, times, max_steps):
+    """Steps ceil(j S / times) of each epoch, over the run, and its last step."""
+    # -(-a // b) is the ceiling of a / b in whole numbers
+    in_epoch = {-(-j * steps_per_epoch // times) for j in range(1, times + 1)}
+    epochs = range(0, max_steps, steps_per_epoch)
+    steps = {first + step for first in epochs for step in in_epoch if first + step <= max_steps}
+    return sorted(steps | {max_steps}) if times else []
+
+
+# --- statistics of studies ----------------------------------------------------------------------
+
+
+def sample_std(scores):
+    """sqrt(sum (x - mean)^2 / (n - 1))."""
+    mean = sum(scores) / len(scores)
+    return math.sqrt(sum((x - mean) ** 2 for x in scores) / (len(scores) - 1))
+
+
+def wilson_interval(count, total, z=1.959963984540054):
+    """The shares that lie no more than z of their own standard errors from the one seen."""
+    seen = count / total
+
+    def rejected(share):
+        return abs(seen - share) > z * math.sqrt(share * (1 - share) / total)
+
+    def edge(inside, outside):
+        for _ in range(200):
+            middle = (inside + outside) / 2
+            inside, outside = (inside, middle) if rejected(middle) else (middle, outside)
+        return inside
+
+    return edge(seen, 0.0), edge(seen, 1.0)
+
+
+def expected_best(scores, draws, greater_is_better=True):
+    """The mean of the best over every possible sequence of draws with replacement."""
+    import itertools
+
+    choose = max if greater_is_better else min
+    sequences = list(itertools.product(scores, repeat=draws))
+    return sum(choose(sequence) for sequence in sequences) / len(sequences)
+
+
+def sign_flip_p_value(differences, mean=0.0):
+    """Counts, over all choices of signs, the sums at least as far from zero as the one seen."""
+    import itertools
+
+    centred = [d - mean for d in differences]
+    seen = abs(sum(centred))
+    signs = list(itertools.product((1, -1), repeat=len(centred)))
+    sums = [abs(sum(s * d for s, d in zip(choice, centred, strict=True))) for choice in signs]
+    return sum(total >= seen - 1e-12 for total in sums) / len(sums)
+
+
+def spread_p_value(first, second):
+    """The same test on the distances of the scores from the median of their recipe."""
+    import statistics
+
+    centres = statistics.median(first), statistics.median(second)
+    return sign_flip_p_value(
+        [abs(b - centres[1]) - abs(a - centres[0]) for a, b in zip(first, second, strict=True)]
+    )
+
+
+def holm(p_values):
+    """Steps down: each p times the number of those not smaller, never below an earlier one."""
+    corrected = []
+    for p in p_values:
+        up_to_here = [q for q in p_values if q <= p]
+        corrected.append(min(1.0, max(q * sum(r >= q for r in p_values) for q in up_to_here)))
+    return corrected
+
+
+def bca_interval(scores, resamples, confidence=0.95):
+    """Efron's bias-corrected and accelerated interval of the mean, from given resampled means."""
+    from statistics import NormalDist
+
+    import numpy
+
+    normal, n = NormalDist(), len(scores)
+    mean = sum(scores) / n
+    below = sum(m < mean for m in resamples) + sum(m == mean for m in resamples) / 2
+    bias = normal.inv_cdf(below / len(resamples))
+    left_out = [(sum(scores) - x) / (n - 1) for x in scores]
+    centre = sum(left_out) / n
+    cubes = sum((centre - m) ** 3 for m in left_out)
+    acceleration = cubes / (6 * sum((centre - m) ** 2 for m in left_out) ** 1.5)
+    ends = []
+    for share in ((1 - confidence) / 2, (1 + confidence) / 2):
+        z = bias + normal.inv_cdf(share)
+        ends.append(normal.cdf(bias + z / (1 - acceleration * z)))
+    return tuple(numpy.quantile(resamples, ends))
+
+
+# --- metrics ---------------------------------------------------------------------------------
+
+
+def f1_macro(predictions: list[int], labels: list[int]) -> float:
+    """Mean over the classes that occur of 2 tp / (2 tp + fp + fn)."""
+    pairs = [(int(p), int(t)) for p, t in zip(predictions, labels, strict=True)]
+    scores = []
+    for c in {value for pair in pairs for value in pair}:
+        tp = sum(p == c and t == c for p, t in pairs)
+        wrong = sum((p == c) != (t == c) for p, t in pairs)
+        scores.append(2 * tp / (2 * tp + wrong))
+    return sum(scores) / len(scores)
+
+
+def map_at_k(scores: list[list[float]], labels: list[int], k: int) -> float:
+    """Mean of 1 / rank where the rank is at most k; all that score as well come first."""
+    total = 0.0
+    for row, label in zip(scores, labels, strict=True):
+        rank = 1 + sum(score >= row[label] for choice, score in enumerate(row) if choice != label)
+        total += 1 / rank if rank <= k else 0
+    return total / len(labels)
+
+
+def pearson(x: list[float], y: list[float]) -> float:
+    """Covariance over the product of the standard deviations."""
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    covariance = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
+    spread = sum((a - mean_x) ** 2 for a in x) * sum((b - mean_y) ** 2 for b in y)
+    return covariance / spread**0.5
+
+
+def linear_optimum(problem, inputs, targets, l2, outputs, has_bias):
+    """argmin of mean loss + l2/2 |W|^2 over W and b, by torch's full-batch L-BFGS in float64.
+
+    Starts at zero, so that where the optimum is not unique (the bias of a softmax) nothing moves
+    it. The squared error is halved; means are over rows and outputs, as torch takes them.
+    """
+    import torch
+    from torch.nn import functional
+
+    loss = {
+        "single_label_classification": lambda z, y: functional.cross_entropy(z, y),
+        "multiple_choice": lambda z, y: functional.cross_entropy(z[..., 0], y),
+        "multi_label_classification": functional.binary_cross_entropy_with_logits,
+        "regression": lambda z, y: functional.mse_loss(z, y) / 2,
+    }[problem]
+    inputs, targets = torch.as_tensor(inputs), torch.as_tensor(targets)
+    weight = torch.zeros(outputs, inputs.shape[-1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(outputs, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weight, bias] if has_bias else [weight],
+        max_iter=2000,
+        tolerance_grad=1e-10,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure():
+        optimizer.zero_grad()
+        value = loss(inputs @ weight.T + bias, targets) + l2 / 2 * (weight**2).sum()
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    return weight.detach().numpy(), bias.detach().numpy()

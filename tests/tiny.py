@@ -18,6 +18,18 @@ SIZES = {
     "max_position_embeddings": 40,
 }
 
+TRAINING: dict[str, Any] = {
+    "per_device_train_batch_size": 8,
+    "num_train_epochs": 2,
+    "learning_rate": 1e-3,
+    "use_cpu": True,
+    "report_to": "none",
+    "disable_tqdm": True,
+    "save_strategy": "no",
+    "dataloader_pin_memory": False,
+    "seed": 7,
+}
+
 
 def tiny_bert(seed: int = 0, **overrides: Any) -> nn.Module:
     """A BertForSequenceClassification of three layers, sixteen wide."""
@@ -48,22 +60,32 @@ class Rows(Dataset):  # type: ignore[type-arg]
 
 def training_arguments(output_dir: Any, **overrides: Any) -> transformers.TrainingArguments:
     """TrainingArguments for two epochs of four steps on a CPU, quiet."""
-    values: dict[str, Any] = {
-        "output_dir": str(output_dir),
-        "per_device_train_batch_size": 8,
-        "num_train_epochs": 2,
-        "learning_rate": 1e-3,
-        "use_cpu": True,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "save_strategy": "no",
-        "dataloader_pin_memory": False,
-        "seed": 7,
-    }
-    return transformers.TrainingArguments(**{**values, **overrides})
+    return transformers.TrainingArguments(str(output_dir), **{**TRAINING, **overrides})
 
 
 def same_weights(first: nn.Module, second: nn.Module) -> bool:
     """Whether every parameter and buffer of both is equal to the last bit."""
     left, right = first.state_dict(), second.state_dict()
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+WORDS = ("the", "a", "film", "news", "was", "is", "very", "not", "good", "bad", "what", "who")
+
+
+def tiny_tokenizer(**special: Any) -> transformers.PreTrainedTokenizerFast:
+    """A word-level tokenizer of BERT's shape, `[CLS] a [SEP] b [SEP]`; the limit is 40 tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {word: place for place, word in enumerate([*marks, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]"}
+    names |= {"sep_token": "[SEP]", "mask_token": "[MASK]"}
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_input_names=inputs,
+        **{"model_max_length": 40, **names, **special},
+    )

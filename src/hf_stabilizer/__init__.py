@@ -35,25 +35,25 @@ _WHERE = {
     "create_cosine_lr_optimizer": "optimizers",
     "create_grouped_llrd_optimizer": "optimizers",
     "create_llrd_optimizer": "optimizers",
-    "create_scheduler": "optimizers",
+    "create_scheduler": "schedules",
     "fit_head": "head",
     "freeze_layers": "freezing",
     "grouped_rates": "learning_rates",
     "layered_optimizer": "optimizers",
     "layerwise_decay": "learning_rates",
-    "learning_rate_table": "learning_rate_table",
-    "param_groups": "optimizers",
-    "plot_learning_rates": "learning_rate_table",
+    "learning_rate_table": "rate_table",
+    "param_groups": "parameter_groups",
+    "plot_learning_rates": "rate_table",
     "prepare_model": "arguments",
     "reinitialize_layers": "reinitialization",
-    "run_study": "studies.study",
+    "run_study": "studies.schedule",
     "scale_learning_rate": "learning_rates",
     "stabilize": "arguments",
     "train": "run",
     "write_report": "studies.report",
 }
 
-__all__ = sorted(_WHERE)  # noqa: PLE0605
+__all__ = sorted(_WHERE)
 
 
 def __getattr__(name: str) -> object:
@@ -74,7 +74,7 @@ def _require_transformers(minimum: str = "5.4") -> None:
     if found == "none" or Version(found) < Version(minimum):
         raise MissingDependencyError(
             f"hf_stabilizer needs transformers >= {minimum} and found {found}: before it, the "
-            'Trainer does not save the best model of evaluations that a callback triggers; '
+            "Trainer does not save the best model of evaluations that a callback triggers; "
             "run: pip install -U 'transformers>=5.4,<6'"
         )
 

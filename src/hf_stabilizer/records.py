@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_stabilizer.errors import StudyError
+from hf_stabilizer.errors import ConfigurationError, StudyError
 
 Status = Literal["finished", "stopped", "failed"]
 
@@ -103,7 +103,7 @@ def read_run(path: Path) -> Run:
     """
     try:
         return Run.from_json(path.read_text(encoding="utf-8"))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StudyError(
             f"{path} is not the record of a run ({error}); delete it to repeat that run"
         ) from error
@@ -118,3 +118,17 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def check_folder(folder: Path, *, key: str) -> None:
+    """Raises ConfigurationError, naming the option, if no files can be written into the folder."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise ConfigurationError(
+            f"{key} {str(folder)!r} cannot be a folder: {str(nearest)!r} is a file; name another"
+        )
+    if not os.access(nearest, os.W_OK):
+        raise ConfigurationError(
+            f"{key} {str(folder)!r} cannot be written into: {str(nearest)!r} is read-only; "
+            "name another"
+        )
