@@ -1,0 +1,228 @@
+"""Through which blocks has the data passed when a parameter meets it?
+
+The model is run once without values (`rehearsal`), which takes milliseconds whatever its size.
+Every tensor carries its *level*: the number of blocks behind it on the longest way from the input.
+A block's depth is one more than the level of what it takes in; so a decoder that attends to an
+encoder continues above it, with no name known.
+A parameter outside the blocks is met at the level of the data that it is combined with: 0 for an
+embedding, N for a final norm or a classifier. A parameter that meets no data at first (a table of
+positions, a logit scale) waits in the tensors computed from it until they do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from hf_stabilizer.layers.rehearsal import (
+    Rehearsal,
+    answer,
+    tensors_in,
+    twin_of,
+    without_values,
+)
+
+# Any: torch's own hooks and modes are typed with it, and a forward pass takes anything.
+
+
+@dataclass
+class Flow:
+    """What one forward pass showed."""
+
+    depths: dict[str, int] = field(default_factory=dict)
+    """Path of a block -> 1 + the level of what it took in at its first call."""
+    calls: Counter[str] = field(default_factory=Counter)
+    """Path of a block -> how often it ran."""
+    levels: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    """Parameter -> levels of the data that it met outside the blocks."""
+    users: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Parameter -> paths of the blocks inside which it met data."""
+    feeders: set[str] = field(default_factory=set)
+    """Parameters whose effect reached the input of a block from outside the blocks."""
+    first_use: dict[str, int] = field(default_factory=dict)
+    """Parameter -> when it was first used, counted in uses."""
+    last_use: dict[str, int] = field(default_factory=dict)
+    """Parameter -> when it was last used outside the blocks, counted in uses."""
+    linears: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    """Path of a linear layer that ran outside the blocks -> (when it last did, input's level)."""
+    uses: int = 0
+    """How many uses of parameters were counted."""
+    failure: Exception | None = None
+    """Why the pass ended early, if it did."""
+    whole: bool = True
+    """Whether it was the module handed in that ran, not a model inside it."""
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """What is known of a tensor."""
+
+    level: int | None = None
+    """Blocks behind it; None: it was made of constants and parameters, no data."""
+    waiting: tuple[str, ...] = ()
+    """Parameters that have met no data yet."""
+    sources: frozenset[str] = frozenset()
+    """Parameters that have shaped it since the last block."""
+
+
+_UNKNOWN = _Mark()
+
+
+def observe(
+    module: nn.Module,
+    inputs: Mapping[str, Any] | Sequence[Any],
+    *,
+    blocks: Mapping[str, nn.Module],
+    linears: Mapping[str, nn.Module],
+    names: Mapping[nn.Parameter, str],
+) -> Flow:
+    """Runs `module` once on the meta device and returns what was seen; what it raises is kept.
+
+    Args:
+        module: Module to run; neither its weights nor its hooks are touched.
+        inputs: Keyword (mapping) or positional (sequence) arguments for the forward pass.
+        blocks: Paths and modules of the blocks.
+        linears: Paths and modules of the linear layers outside the blocks.
+        names: Name of each parameter.
+    """
+    twins: dict[int, Any] = {}
+    flow = Flow()
+    try:
+        twin = twin_of(module, twins)
+        tracer = _Tracer(flow, {id(twins[id(p)]): n for p, n in names.items() if id(p) in twins})
+        for path, block in blocks.items():
+            if id(block) in twins:
+                tracer.watch_block(twins[id(block)], path)
+        for path, linear in linears.items():
+            if id(linear) in twins:
+                tracer.watch_linear(twins[id(linear)], path)
+        with without_values(), tracer:
+            arguments = tracer.as_data(inputs)
+            if isinstance(arguments, Mapping):
+                twin(**arguments)
+            else:
+                twin(*arguments)
+    except Exception as error:  # whatever a stranger's forward raises on the meta device
+        flow.failure = error
+    return flow
+
+
+class _Tracer(TorchFunctionMode):
+    """Follows levels through every torch function that is called."""
+
+    def __init__(self, flow: Flow, names: Mapping[int, str]):
+        super().__init__()
+        self.flow = flow
+        self.names = names
+        self.inside: list[str] = []
+        self.rehearsal = Rehearsal()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = answer(func, args, kwargs)
+        if func is Tensor.__setitem__:
+            self._stamp(args[0], self._meet((args, kwargs)))
+        elif isinstance(out, Tensor | tuple | list):
+            self._stamp(out, self._meet((args, kwargs)))
+        return out
+
+    def as_data(self, value: Any) -> Any:
+        """Returns the arguments on the meta device, marked as level 0."""
+        if isinstance(value, Tensor):
+            value = value.to("meta")
+            value._flow = _Mark(0)
+            return value
+        if isinstance(value, Mapping):
+            return {key: self.as_data(item) for key, item in value.items()}
+        if isinstance(value, tuple | list):
+            return [self.as_data(item) for item in value]
+        return value
+
+    def watch_block(self, block: nn.Module, path: str) -> None:
+        """Has `block` report what it takes in, and stamps what it gives out.
+
+        Its `forward` is wrapped, not hooked: some encoders call that by name (SqueezeBERT).
+        """
+        self.rehearsal.shorten(block)
+        forward = block.forward
+
+        def observed(*args: Any, **kwargs: Any) -> Any:
+            self._enter(path, self._join((args, kwargs)))
+            out = forward(*args, **kwargs)
+            self.inside.pop()
+            self._stamp(out, _Mark(self.flow.depths[path]))
+            return out
+
+        block.forward = observed
+
+    def _enter(self, path: str, taken: _Mark) -> None:
+        self.flow.feeders.update(taken.waiting, taken.sources)
+        for name in taken.waiting:
+            self.flow.users[name].add(path)
+        self.flow.depths.setdefault(path, (taken.level or 0) + 1)
+        self.flow.calls[path] += 1
+        self.inside.append(path)
+
+    def watch_linear(self, linear: nn.Module, path: str) -> None:
+        """Has a linear layer report when it runs outside the blocks."""
+
+        def enter(_: nn.Module, args: Any) -> None:
+            if not self.inside:
+                self.flow.linears[path] = (self.flow.uses, self._join(args).level)
+
+        linear.register_forward_pre_hook(enter)
+
+    def _meet(self, arguments: Any) -> _Mark:
+        """Lets the parameters among the arguments meet the data among them."""
+        mark = self._join(arguments)
+        if mark.waiting:
+            self.flow.uses += 1
+            self._note(mark)
+        waits = mark.level is None and not self.inside
+        if self.inside:
+            return _Mark(mark.level)
+        return _Mark(mark.level, mark.waiting if waits else (), mark.sources | set(mark.waiting))
+
+    def _note(self, mark: _Mark) -> None:
+        """Writes down where the waiting parameters have met the data, if they have."""
+        for name in mark.waiting:
+            self.flow.first_use.setdefault(name, self.flow.uses)
+            if self.inside:
+                self.flow.users[name].add(self.inside[-1])
+                self.flow.feeders.add(name)
+            else:
+                self.flow.last_use[name] = self.flow.uses
+                if mark.level is not None:
+                    self.flow.levels[name].add(mark.level)
+
+    def _join(self, arguments: Any) -> _Mark:
+        """Returns what is known of all tensors among the arguments together."""
+        marks = [self._mark(tensor) for tensor in tensors_in(arguments)]
+        return _Mark(
+            level=max((mark.level for mark in marks if mark.level is not None), default=None),
+            waiting=tuple(dict.fromkeys(name for mark in marks for name in mark.waiting)),
+            sources=frozenset[str]().union(*(mark.sources for mark in marks)),
+        )
+
+    def _mark(self, tensor: Tensor) -> _Mark:
+        name = self.names.get(id(tensor))
+        if name is not None:
+            return _Mark(None, (name,))
+        mark: _Mark = getattr(tensor, "_flow", _UNKNOWN)
+        return mark
+
+    def _stamp(self, value: Any, mark: _Mark) -> None:
+        for tensor in tensors_in(value):
+            if id(tensor) not in self.names:
+                tensor._flow = mark  # type: ignore[attr-defined]

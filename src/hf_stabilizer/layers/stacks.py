@@ -1,0 +1,218 @@
+"""Which modules are the blocks? Found by structure alone: numbered lists of composite modules.
+
+A *stack* is a numbered container whose elements are all blocks; a *block* is a module made of
+other modules that holds at least two weight matrices. The outermost stacks under the body count;
+lists inside a block (experts, sub-layers) belong to their block. Stages, i.e. elements of
+different width that consist of stacks of their own (Swin), give way to the stacks in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import nn
+from transformers import PreTrainedModel
+
+_MATRICES_PER_BLOCK = 2
+"""The thinnest blocks known (FNet) hold two; a stem, a convolution with its norm, holds one."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A numbered list of blocks."""
+
+    path: str
+    """Path of the container from the root."""
+    blocks: tuple[tuple[str, nn.Module], ...]
+    """(path, module) of each block, in the order of registration."""
+
+
+def find_bodies(root: nn.Module) -> dict[str, nn.Module]:
+    """Returns path and module of each outermost pre-trained body; the root itself if none is.
+
+    The body of `BertForSequenceClassification` is its `bert`: stacks beside it are head.
+    """
+    bodies: dict[str, nn.Module] = {}
+    for path, module in root.named_modules():
+        inside = any(path == body or path.startswith(f"{body}.") for body in bodies if body)
+        if inside or "" in bodies or not isinstance(module, PreTrainedModel):
+            continue
+        body = module.base_model
+        bodies[_path_of(body, path, module)] = body
+    return bodies or {"": root}
+
+
+def find_stacks(body: nn.Module, path: str = "") -> list[Stack]:
+    """Returns the outermost stacks under a module, in the order of registration."""
+    blocks = _blocks_in(body)
+    if blocks:
+        inner = [find_stacks(block, _join(path, name)) for name, block in blocks]
+        if _are_stages([block for _, block in blocks], inner):
+            return [stack for stacks in inner for stack in stacks]
+        return [Stack(path, tuple((_join(path, name), block) for name, block in blocks))]
+    children = ((name, child) for name, child in body.named_children())
+    return [stack for name, child in children for stack in find_stacks(child, _join(path, name))]
+
+
+def _blocks_in(container: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Returns the elements of a numbered container if every one with weights is a block."""
+    children = list(container.named_children())
+    if not children or any(not name.isdigit() for name, _ in children):
+        return []
+    if next(container.parameters(recurse=False), None) is not None:
+        return []
+    weighty = [
+        (name, child) for name, child in children if next(child.parameters(), None) is not None
+    ]
+    return weighty if all(_is_block(child) for _, child in weighty) else []
+
+
+def _is_block(module: nn.Module) -> bool:
+    matrices = sum(parameter.dim() >= 2 for parameter in module.parameters())
+    return matrices >= _MATRICES_PER_BLOCK and next(module.children(), None) is not None
+
+
+def _are_stages(blocks: Sequence[nn.Module], inner: Sequence[Sequence[Stack]]) -> bool:
+    """Whether elements of a list are groups of blocks rather than blocks themselves.
+
+    So it is where the elements are alike in nothing but being lists, or where one group stands
+    alone or differs in width from the next, and its inner stacks hold most of its weights. A group
+    that stands alone is made of modules of one class: the sub-layers of one T5 block are not.
+    """
+    if not all(inner):
+        return False
+    if all(isinstance(block, nn.ModuleList | nn.Sequential) for block in blocks):
+        return True
+    if _like_built(blocks) if len(blocks) > 1 else _are_mixed(inner[0]):
+        return False
+    return all(
+        2 * sum(_weights(module) for stack in stacks for _, module in stack.blocks)
+        > _weights(block)
+        for block, stacks in zip(blocks, inner, strict=True)
+    )
+
+
+def _like_built(blocks: Sequence[nn.Module]) -> bool:
+    """Whether parameters of the same name have the same shape in all of these modules."""
+    shapes: dict[str, object] = {}
+    return all(
+        shapes.setdefault(name, parameter.shape) == parameter.shape
+        for block in blocks
+        for name, parameter in block.named_parameters()
+    )
+
+
+def _are_mixed(stacks: Sequence[Stack]) -> bool:
+    """Whether a list holds modules of several classes."""
+    return any(len({type(block) for _, block in stack.blocks}) > 1 for stack in stacks)
+
+
+def _weights(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _path_of(body: nn.Module, path: str, owner: nn.Module) -> str:
+    inner = next(name for name, module in owner.named_modules() if module is body)
+    return _join(path, inner) if inner else path
+
+
+def walk_up(path: str) -> Iterator[str]:
+    """Yields the paths of the modules around a parameter or module, innermost first, root last."""
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What the tree of modules shows before anything has run."""
+
+    root: nn.Module
+    bodies: dict[str, nn.Module]
+    """Path -> outermost pre-trained bodies, or the root itself."""
+    stacks: tuple[Stack, ...]
+    """The stacks of blocks in them."""
+
+    @classmethod
+    def of(cls, root: nn.Module) -> Structure:
+        """Returns the structure of a module."""
+        bodies = find_bodies(root)
+        stacks = [stack for path, body in bodies.items() for stack in find_stacks(body, path)]
+        return cls(root, bodies, tuple(stacks))
+
+    @cached_property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Parameters by name, a tied one once, in the order of registration."""
+        return dict(self.root.named_parameters())
+
+    @cached_property
+    def blocks(self) -> dict[str, nn.Module]:
+        """Path -> block."""
+        return {path: block for stack in self.stacks for path, block in stack.blocks}
+
+    @cached_property
+    def spine(self) -> frozenset[str]:
+        """Paths of the modules that hold blocks."""
+        return frozenset(["", *(above for path in self.blocks for above in walk_up(path))])
+
+    @cached_property
+    def linears(self) -> dict[str, nn.Module]:
+        """Path -> leaf module with a weight matrix that is no embedding, outside the blocks."""
+        return {
+            path: module
+            for path, module in self.root.named_modules()
+            if self._is_linear(module) and self.block_of(path) is None
+        }
+
+    def block_of(self, path: str) -> str | None:
+        """Returns the path of the block around a module or parameter, if there is one."""
+        return next((above for above in (path, *walk_up(path)) if above in self.blocks), None)
+
+    def in_body(self, name: str) -> bool:
+        """Whether a parameter lies in a pre-trained body."""
+        return any(above in self.bodies for above in walk_up(name))
+
+    def limb(self, name: str) -> str:
+        """Returns the path of the largest module around a parameter that holds no block.
+
+        The parameter's own name where it hangs directly on a module that does.
+        """
+        parts = [name, *(above for above in walk_up(name) if above not in self.spine)]
+        return parts[-1]
+
+    def twin_block(self, name: str) -> str | None:
+        """Returns the block that a parameter goes with by its number.
+
+        Its module is the k-th of a list beside a stack of the same length (the norms of XLM).
+        """
+        for above in walk_up(name):
+            container, _, number = above.rpartition(".")
+            for stack in self.stacks:
+                beside = container.rpartition(".")[0] == stack.path.rpartition(".")[0]
+                if number.isdigit() and beside and container != stack.path:
+                    same = {path.rpartition(".")[2]: path for path, _ in stack.blocks}
+                    siblings = dict(self.root.get_submodule(container).named_children())
+                    if siblings.keys() == same.keys():
+                        return same[number]
+        return None
+
+    def owner(self, name: str) -> nn.Module:
+        """Returns the module that a parameter is an attribute of."""
+        return self.root.get_submodule(name.rpartition(".")[0])
+
+    @staticmethod
+    def _is_linear(module: nn.Module) -> bool:
+        weight = getattr(module, "weight", None)
+        leaf = next(module.children(), None) is None
+        return (
+            leaf
+            and isinstance(weight, nn.Parameter)
+            and weight.dim() == 2
+            and not isinstance(module, nn.Embedding)
+        )
