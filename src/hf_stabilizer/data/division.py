@@ -1,0 +1,118 @@
+"""Which of these rows train, which choose, which judge? Draws what is not given, seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from hf_stabilizer.data.arguments import DataArguments
+from hf_stabilizer.data.columns import quoted, require_columns
+from hf_stabilizer.data.labels import strata_of
+from hf_stabilizer.data.splitting import grouped_sample, stratified_sample
+from hf_stabilizer.errors import DataError
+
+# Any in this module: labels of whatever kind the task has.
+_DEFAULT_VALIDATION = (0.2, 1000)  # A fifth, but more rows than this make few scores more certain.
+# One stream of random numbers per purpose, so that no draw depends on another's options.
+_SPLIT_STREAMS = {"test": 1, "validation": 2}
+_SUBSET_STREAMS = {"train": 3, "validation": 4, "test": 5}
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one split with their labels."""
+
+    frame: pd.DataFrame
+    """The rows, texts cleaned."""
+    labels: list[Any]
+    """The label of each row, as `read_labels` returns it."""
+
+    def take(self, places: Sequence[int]) -> Part:
+        """Returns the rows in these places."""
+        rows = list(places)
+        return Part(self.frame.iloc[rows], [self.labels[row] for row in rows])
+
+    def without(self, places: Sequence[int]) -> Part:
+        """Returns all rows but those in these places, in their order."""
+        left_out = set(places)
+        return self.take([row for row in range(len(self.labels)) if row not in left_out])
+
+
+def divide(parts: dict[str, Part], arguments: DataArguments, *, task: str) -> list[str]:
+    """Takes test and validation rows from the training rows, where they are not given.
+
+    Args:
+        parts: The rows of each split by its name; changed in place.
+        arguments: Sizes, group and seed.
+        task: Decides over what the splits are balanced.
+
+    Returns:
+        A sentence for each split that was made.
+
+    Raises:
+        DataError: There are too few rows, or no groups to divide.
+    """
+    notes = []
+    total = len(parts["train"].labels)
+    for part in ("test", "validation"):
+        size = getattr(arguments, f"{part}_size")
+        if part in parts or (part == "test" and size is None):
+            continue
+        fraction, most = _DEFAULT_VALIDATION
+        rows = min(max(1, round(fraction * total)), most) if size is None else _rows(size, total)
+        places = _draw(parts["train"], rows, arguments, task=task, part=part)
+        parts[part], parts["train"] = parts["train"].take(places), parts["train"].without(places)
+        whole = f", whole groups of {arguments.group_column}" if arguments.group_column else ""
+        notes.append(
+            f"{part}: {len(places)} of {total} rows taken from the training rows{whole} "
+            f"(split_seed {arguments.split_seed})"
+        )
+    return notes
+
+
+def _rows(size: float, total: int) -> int:
+    return max(1, round(size * total)) if size < 1 else int(size)
+
+
+def _draw(pool: Part, rows: int, arguments: DataArguments, *, task: str, part: str) -> list[int]:
+    strata = strata_of(pool.labels, task=task)
+    seed = [arguments.split_seed, _SPLIT_STREAMS[part]]
+    if rows > len(strata) - len(set(strata)):
+        raise DataError(
+            f"{rows} {part} rows cannot be taken from {len(strata)} training rows with a row per "
+            f"label left to learn from; set a smaller {part}_size, or give a {part}_file"
+        )
+    if arguments.group_column is None:
+        return stratified_sample(strata, rows, seed=seed, leave_one=True)
+    return grouped_sample(_groups(pool.frame, arguments.group_column), strata, rows, seed=seed)
+
+
+def _groups(frame: pd.DataFrame, column: str) -> list[str]:
+    require_columns(frame, [column], key="group_column", origin="the training file")
+    nameless = int(frame[column].isna().sum())
+    if nameless:
+        raise DataError(
+            f"{nameless} of {len(frame)} training rows have no group in column {column!r}; remove "
+            f'them, for instance with filter: "{quoted(column)}.notna()"'
+        )
+    groups = frame[column].astype(str).tolist()
+    if len(set(groups)) < 2:
+        raise DataError(
+            f"group_column {column!r} holds one group only, which cannot be divided; leave it out, "
+            "or give a validation_file"
+        )
+    return groups
+
+
+def take_subsets(parts: dict[str, Part], arguments: DataArguments, *, task: str) -> None:
+    """Leaves as many rows of each split as are wanted at most, in place."""
+    for part, rows in parts.items():
+        most = getattr(arguments, f"max_{part}_rows")
+        if most is not None and most < len(rows.labels):
+            seed = [arguments.split_seed, _SUBSET_STREAMS[part]]
+            parts[part] = rows.take(
+                stratified_sample(strata_of(rows.labels, task=task), most, seed=seed)
+            )

@@ -1,0 +1,263 @@
+"""Which rows train, which choose, which judge? The one call that turns arguments into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hf_stabilizer.data.arguments import DataArguments
+from hf_stabilizer.data.columns import Columns, choose_columns, quoted, require_columns
+from hf_stabilizer.data.division import Part, divide, take_subsets
+from hf_stabilizer.data.labels import (
+    TASKS,
+    missing_labels,
+    order_of_labels,
+    read_labels,
+)
+from hf_stabilizer.data.reading import Table, read_dataset, read_file, select_rows
+from hf_stabilizer.errors import ConfigurationError, DataError, check_choice
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# Any in this module: cells of the user's table.
+_VALIDATION_NAMES = ("validation", "valid", "val", "dev", "validation_matched")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows of a task, divided; every cell checked."""
+
+    train: Dataset
+    """Rows to learn from."""
+    validation: Dataset
+    """Rows that choose between models."""
+    test: Dataset | None
+    """Rows that judge the chosen model once; None if there are none."""
+    unlabelled: Dataset | None
+    """Rows of `unlabelled_file`, texts and choices only; None if there is none."""
+    text_columns: tuple[str, ...]
+    """One column of text, or two that form a pair."""
+    choice_columns: tuple[str, ...]
+    """The columns of the answers; empty but for multiple-choice."""
+    label_column: str
+    """The column of the labels: class names, lists of them, numbers, or indices of choices."""
+    label_names: tuple[str, ...] | None
+    """Names of the classes, in the order of their ids; None but for text-classification."""
+    multi_label: bool
+    """Whether a row holds a list of classes."""
+    notes: tuple[str, ...]
+    """What was guessed, made or left aside, a sentence each."""
+
+
+def load_splits(arguments: DataArguments, *, task: str) -> Splits:
+    """Reads, filters, checks and divides the rows.
+
+    The test rows are taken first, then the validation rows, then subsets. Each draw keeps the
+    shares of the labels (of several labels in a row, that of its rarest; for numbers it is plainly
+    random), or with `group_column` takes whole groups. All depends on `split_seed` alone.
+
+    Args:
+        arguments: See `DataArguments`.
+        task: "text-classification", "text-regression" or "multiple-choice".
+
+    Raises:
+        ConfigurationError: Options clash, or no rows are named.
+        DataError: Something about a file, column, label or split is not as it must be.
+
+    Example:
+        >>> import pandas as pd, pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "reviews.csv")
+        ...     rows = {"text": ["good film", "bad film"] * 5, "label": ["pos", "neg"] * 5}
+        ...     pd.DataFrame(rows).to_csv(path)
+        ...     arguments = DataArguments(train_file=str(path))
+        ...     splits = load_splits(arguments, task="text-classification")
+        >>> len(splits.train), len(splits.validation), splits.label_names
+        (8, 2, ('neg', 'pos'))
+    """
+    check_choice(task, TASKS, name="task")
+    tables, notes = _read_tables(arguments)
+    columns = choose_columns(tables["train"].frame, arguments, task=task)
+    notes += columns.notes
+    _drop_unlabelled_test(tables, columns, arguments, notes)
+    parts = {name: _read_part(table, columns, task) for name, table in tables.items()}
+    notes += divide(parts, arguments, task=task)
+    _check_kinds(parts, columns.label)
+    label_names = None
+    if task == "text-classification":
+        label_names = _name_labels(parts, tables["train"], columns.label, notes)
+    _note_repeats(parts, columns, notes)
+    take_subsets(parts, arguments, task=task)
+    return Splits(
+        train=_dataset(parts["train"], columns),
+        validation=_dataset(parts["validation"], columns),
+        test=_dataset(parts["test"], columns) if "test" in parts else None,
+        unlabelled=_read_unlabelled(arguments, columns),
+        text_columns=columns.texts,
+        choice_columns=columns.choices,
+        label_column=columns.label,
+        label_names=label_names,
+        multi_label=task == "text-classification" and isinstance(parts["train"].labels[0], list),
+        notes=tuple(notes),
+    )
+
+
+def _read_tables(arguments: DataArguments) -> tuple[dict[str, Table], list[str]]:
+    notes: list[str] = []
+    if arguments.dataset_name is not None:
+        tables = _pick_splits(arguments, notes)
+    elif arguments.train_file is not None:
+        tables = {
+            part: read_file(file, key=f"{part}_file", options=arguments.reader_options)
+            for part in ("train", "validation", "test")
+            if (file := getattr(arguments, f"{part}_file")) is not None
+        }
+    else:
+        raise ConfigurationError("no training rows are named; set train_file or dataset_name")
+    if arguments.filter is not None:
+        tables = {part: select_rows(table, arguments.filter) for part, table in tables.items()}
+    return tables, notes
+
+
+def _pick_splits(arguments: DataArguments, notes: list[str]) -> dict[str, Table]:
+    name = str(arguments.dataset_name)
+    found = read_dataset(name, arguments.dataset_config_name)
+    if "train" not in found:
+        raise DataError(f"dataset_name {name!r} has no split train; it has {', '.join(found)}")
+    picked = {"train": found["train"]}
+    validation = next((part for part in _VALIDATION_NAMES if part in found), None)
+    if validation is not None:
+        picked["validation"] = found[validation]
+    if "test" in found:
+        picked["test"] = found["test"]
+    ignored = sorted(set(found) - {"train", "test", validation})
+    if ignored:
+        notes.append(f"splits of {name} that are not used: {', '.join(ignored)}")
+    for part in ("validation", "test"):
+        if part in picked and getattr(arguments, f"{part}_size") is not None:
+            raise ConfigurationError(
+                f"{part}_size takes {part} rows from the training rows, but dataset_name={name!r} "
+                f"has a split {part} of its own; remove it, or set max_{part}_rows"
+            )
+    return picked
+
+
+def _drop_unlabelled_test(
+    tables: dict[str, Table], columns: Columns, arguments: DataArguments, notes: list[str]
+) -> None:
+    """Leaves aside a test split whose labels are withheld, as those of GLUE are."""
+    if arguments.dataset_name is None or "test" not in tables:
+        return
+    frame = tables["test"].frame
+    if columns.label in frame.columns:
+        cells = frame[columns.label]
+        withheld = missing_labels(tables["test"], columns.label).all() or (
+            pd.api.types.is_numeric_dtype(cells) and (cells == -1).all()
+        )
+        if not withheld:
+            return
+    del tables["test"]
+    notes.append(f"the test split of {arguments.dataset_name} has no labels and is not used")
+
+
+def _read_part(table: Table, columns: Columns, task: str) -> Part:
+    for key, needed in (
+        ("text_columns", columns.texts),
+        ("choice_columns", columns.choices),
+        ("label_column", (columns.label,)),
+    ):
+        require_columns(table.frame, needed, key=key, origin=table.origin)
+    if not len(table.frame):
+        raise DataError(f"{table.origin} holds no rows")
+    frame = _clean_texts(table, columns)
+    return Part(frame, read_labels(replace(table, frame=frame), columns, task=task))
+
+
+def _clean_texts(table: Table, columns: Columns) -> pd.DataFrame:
+    frame = table.frame.copy()
+    missing = {}
+    for column in (*columns.texts, *columns.choices):
+        cells = frame[column]
+        frame[column] = cells.astype(str)
+        empty = cells.isna() | (frame[column].str.strip() == "")
+        if empty.any():
+            missing[column] = empty.to_numpy()
+    if missing:
+        rows = np.any(list(missing.values()), axis=0)  # (rows,)
+        remedy = " and ".join(f"{quoted(column)}.str.strip().str.len() > 0" for column in missing)
+        raise DataError(
+            f"{rows.sum()} of {len(rows)} rows of {table.origin} have no text in column "
+            f"{' or '.join(map(repr, missing))} (the first is row {rows.argmax() + 1}); remove "
+            f'them, for instance with filter: "{remedy}"'
+        )
+    return frame
+
+
+def _check_kinds(parts: dict[str, Part], column: str) -> None:
+    kinds = {part: isinstance(rows.labels[0], list) for part, rows in parts.items()}
+    for part, kind in kinds.items():
+        if kind != kinds["train"]:
+            raise DataError(
+                f"column {column!r} holds lists in one of train and {part} and single labels in "
+                "the other; write them alike"
+            )
+
+
+def _name_labels(
+    parts: dict[str, Part], table: Table, column: str, notes: list[str]
+) -> tuple[str, ...]:
+    """Names the classes of the training rows, and checks that the others know no more."""
+    occurring = {part: _occurring(rows.labels) for part, rows in parts.items()}
+    names = order_of_labels(occurring["train"], table.class_names.get(column))
+    if len(names) < 2:
+        raise DataError(
+            f"the training rows hold the label {', '.join(names) or 'of no class'} only in column "
+            f"{column!r}; a classifier needs two or more"
+        )
+    for part in [part for part in parts if part != "train"]:
+        unknown = sorted(occurring[part] - set(names))
+        if unknown:
+            raise DataError(
+                f"the {part} rows hold labels in column {column!r} that no training row has: "
+                f"{', '.join(map(repr, unknown))}; the training rows have {', '.join(names)}"
+            )
+        absent = [name for name in names if name not in occurring[part]]
+        if absent:
+            notes.append(f"{part} has no row with label {', '.join(absent)}")
+    return names
+
+
+def _occurring(labels: Sequence[Any]) -> set[str]:
+    return {name for row in labels for name in (row if isinstance(row, list) else [row])}
+
+
+def _note_repeats(parts: dict[str, Part], columns: Columns, notes: list[str]) -> None:
+    keys = [*columns.texts, *columns.choices]
+    known = set(parts["train"].frame[keys].itertuples(index=False, name=None))
+    for part in [part for part in parts if part != "train"]:
+        rows = parts[part].frame[keys].itertuples(index=False, name=None)
+        repeats = sum(row in known for row in rows)
+        if repeats:
+            notes.append(f"{repeats} of the {part} rows have a text that is in a training row too")
+
+
+def _read_unlabelled(arguments: DataArguments, columns: Columns) -> Dataset | None:
+    if arguments.unlabelled_file is None:
+        return None
+    options = arguments.reader_options
+    table = read_file(arguments.unlabelled_file, key="unlabelled_file", options=options)
+    needed = (*columns.texts, *columns.choices)
+    require_columns(table.frame, needed, key="unlabelled_file", origin=table.origin)
+    return _dataset(Part(_clean_texts(table, columns), []), columns)
+
+
+def _dataset(part: Part, columns: Columns) -> Dataset:
+    from datasets import Dataset
+
+    texts = {name: part.frame[name].tolist() for name in (*columns.texts, *columns.choices)}
+    return Dataset.from_dict({**texts, columns.label: part.labels} if part.labels else texts)

@@ -1,0 +1,142 @@
+"""Which model and which tokenizer does a task take, and with which head?
+
+Importing this module imports neither torch nor transformers; its functions do.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_stabilizer.errors import ConfigurationError, first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from hf_stabilizer.tasks import PreparedTask
+
+# Any in this module: keyword arguments of transformers, and the Auto classes.
+LONGEST = 512
+"""Tokens of a row, where neither the user nor the model says less."""
+_UNKNOWN = 10**6  # A tokenizer that does not know its model's limit says 10^30.
+_HEAD_KEYS = {"num_labels", "problem_type", "id2label", "label2id"}
+
+
+def load_tokenizer(model_name_or_path: str) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a model; one without a padding token pads with its end-of-text token.
+
+    Args:
+        model_name_or_path: A Hub id or a folder (see `hf_stabilizer.data.resolve_location`).
+
+    Raises:
+        ConfigurationError: There is no such model, it brings no tokenizer, or nothing to pad with.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_name_or_path)
+    except (OSError, ValueError, KeyError) as error:
+        raise _cannot_load("tokenizer", model_name_or_path, error) from error
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ConfigurationError(
+                f"the tokenizer of model_name_or_path={model_name_or_path!r} has neither a padding "
+                "nor an end-of-text token; choose a model whose tokenizer has one"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.model_max_length > _UNKNOWN:
+        tokenizer.model_max_length = _positions(model_name_or_path)
+    return tokenizer
+
+
+def load_model(
+    prepared: PreparedTask,
+    model_name_or_path: str,
+    **kwargs: Any,
+) -> PreTrainedModel:
+    """Loads the model for a task, in float32, with its classes named.
+
+    A head that the checkpoint brings for another number of classes is left out, with a warning.
+
+    Args:
+        prepared: What `prepare_task` returned.
+        model_name_or_path: A Hub id or a folder (see `hf_stabilizer.data.resolve_location`).
+        **kwargs: For `from_pretrained`; they win over what is set here.
+
+    Raises:
+        ConfigurationError: There is no such model, or its architecture does not know the task.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    # Stored as bfloat16, weights would not move at the small rates of fine-tuning.
+    options: dict[str, Any] = {"dtype": torch.float32}
+    try:
+        config = AutoConfig.from_pretrained(model_name_or_path)
+        if prepared.task != "multiple-choice":
+            options |= _head_options(prepared, config, model_name_or_path)
+        options |= kwargs
+        # All at once: a file's problem type and our number of labels may clash halfway.
+        for name in _HEAD_KEYS & set(options):
+            setattr(config, name, options.pop(name))
+        auto = auto_class(prepared.task)
+        model: PreTrainedModel = auto.from_pretrained(
+            model_name_or_path, **{"config": config, **options}
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise _cannot_load(f"model for {prepared.task}", model_name_or_path, error) from error
+    text_config = model.config.get_text_config()
+    if text_config.pad_token_id is None:  # Decoders find the last token by it.
+        text_config.pad_token_id = prepared.tokenizer.pad_token_id
+    return model
+
+
+def auto_class(task: str) -> Any:  # Any: the Auto classes share no typed base
+    """Returns the Auto class that makes the models of a task."""
+    import transformers
+
+    if task == "multiple-choice":
+        return transformers.AutoModelForMultipleChoice
+    return transformers.AutoModelForSequenceClassification
+
+
+def _positions(model_name_or_path: str) -> int:
+    """Returns how many positions the model has, as far as its configuration says so."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(model_name_or_path)
+    except (OSError, ValueError, KeyError):  # A tokenizer by itself, without a model.
+        return LONGEST
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or LONGEST)
+
+
+def _cannot_load(what: str, name: str, error: Exception) -> ConfigurationError:
+    is_path = name.startswith((".", "/", "~"))
+    reason = "there is no such folder" if is_path and not Path(name).exists() else first_line(error)
+    return ConfigurationError(
+        f"no {what} can be loaded from model_name_or_path={name!r}: {reason}; name a "
+        "folder that `save_pretrained` wrote, a Hub id, or pkg://package/path"
+    )
+
+
+def _head_options(
+    prepared: PreparedTask, config: PreTrainedConfig, model_name_or_path: str
+) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "num_labels": prepared.num_labels,
+        "problem_type": prepared.problem_type,
+    }
+    if prepared.label_names is not None:
+        options["id2label"] = dict(enumerate(prepared.label_names))
+        options["label2id"] = {name: place for place, name in enumerate(prepared.label_names)}
+    brings_head = any("SequenceClassification" in name for name in config.architectures or ())
+    if brings_head and config.num_labels != prepared.num_labels:
+        warnings.warn(
+            f"{model_name_or_path!r} brings a head for {config.num_labels} classes, which is left "
+            f"out: the task has {prepared.num_labels}, and its head starts at random",
+            stacklevel=3,
+        )
+        options["ignore_mismatched_sizes"] = True
+    return options
