@@ -1,0 +1,411 @@
+"""Which remedies does this run use? All of them as fields of one `TrainingArguments`.
+
+    args = StabilizerArguments("out", layer_lr="llrd", reinit_layers=2, averaging="swa")
+    Trainer(model=prepare_model(model, args), args=args, **stabilize(args), ...)
+
+`prepare_model` does what happens before training, `stabilize` hands the Trainer what happens
+while it makes its optimizer and while it trains. The Trainer stays the stock one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from numbers import Real
+from typing import Any, Literal, TypeVar
+
+import torch
+from transformers import TrainerCallback, TrainingArguments, default_data_collator
+
+from hf_stabilizer.averaging import AveragingCallback, EMACallback, SWACallback
+from hf_stabilizer.errors import ConfigurationError, check_choice, check_whole
+from hf_stabilizer.evaluation import EvaluationsPerEpochCallback
+from hf_stabilizer.freezing import freeze_layers
+from hf_stabilizer.head import fit_head
+from hf_stabilizer.layers import LayerMap
+from hf_stabilizer.learning_rates import batch_size_factor
+from hf_stabilizer.optimizers import curve_from_arguments, layered_optimizer
+from hf_stabilizer.reinitialization import (
+    has_identity_pooler,
+    redraw_head,
+    reinitialize_layers,
+)
+
+Model = TypeVar("Model", bound=torch.nn.Module)
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "layer_lr": ("uniform", "llrd", "grouped", "cosine"),
+    "reinit_pooler": ("true", "false", "identity", "auto"),
+    "averaging": ("none", "swa", "ema"),
+    "swa_anneal": ("linear", "cosine"),
+}
+
+SWITCHES = ("freeze_embeddings", "fit_head", "ema_warmup", "swa_keep_ratios", "isolate_evaluations")
+
+AVERAGINGS: Mapping[str, type[AveragingCallback]] = {"swa": SWACallback, "ema": EMACallback}
+
+LAST_SEED = 2**32 - 1  # numpy takes no larger one
+
+# option: (the option that it belongs to, the values of that one under which it means something)
+OWNERS: Mapping[str, tuple[str, tuple[object, ...]]] = {
+    "layer_lr_decay": ("layer_lr", ("llrd",)),
+    "layer_lr_multipliers": ("layer_lr", ("grouped",)),
+    "layer_lr_lowest": ("layer_lr", ("cosine",)),
+    "fit_head_scale": ("fit_head", (True,)),
+    "averaging_start": ("averaging", ("swa", "ema")),
+    "averaging_every": ("averaging", ("swa", "ema")),
+    "ema_decay": ("averaging", ("ema",)),
+    "ema_warmup": ("averaging", ("ema",)),
+    "swa_learning_rate": ("averaging", ("swa",)),
+    "swa_anneal_steps": ("averaging", ("swa",)),
+    "swa_anneal": ("averaging", ("swa",)),
+    "swa_keep_ratios": ("averaging", ("swa",)),
+}
+
+
+def _option(default: Any, text: str) -> Any:  # Any: as dataclasses.field itself is typed
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class StabilizerArguments(TrainingArguments):
+    """`TrainingArguments` with one field for each option of each remedy.
+
+    With only default values, `Trainer(model=prepare_model(model, args), args=args,
+    **stabilize(args))` equals `Trainer(model=model, args=args)` bit for bit. A field that is None
+    means the technique's own default; a field whose owner is off is an error, because it would do
+    nothing without a word. Works with `HfArgumentParser`.
+
+    Three seeds are kept apart: `head_seed` draws the parameters that the checkpoint did not bring,
+    `data_seed` the order of the data, `seed` dropout (all that is left).
+
+    Raises:
+        ConfigurationError: A value is out of its range or choices, or has no owner.
+
+    Example:
+        >>> args = StabilizerArguments("out", layer_lr="llrd", layer_lr_decay=0.9)
+        >>> sorted(stabilize(args))
+        ['callbacks', 'optimizer_cls_and_kwargs']
+        >>> StabilizerArguments("out", layer_lr_decay=0.9)
+        Traceback (most recent call last):
+            ...
+        hf_stabilizer.errors.ConfigurationError: layer_lr_decay=0.9 has no effect with \
+layer_lr='uniform'; set layer_lr to 'llrd', or leave layer_lr_decay out
+    """
+
+    # The parent turns JSON texts from the command line into mappings for the fields named here.
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "layer_overrides"]  # noqa: RUF012
+
+    layer_lr: str = _option(
+        "uniform", "Rates over depth: uniform (the Trainer's own), llrd, grouped or cosine."
+    )
+    layer_lr_decay: float | None = _option(
+        None, "llrd: multiplier per block downwards, in (0, 1]; 0.9 if not given."
+    )
+    layer_lr_multipliers: list[float] | None = _option(
+        None, "grouped: one multiplier per set of blocks, from the input upwards."
+    )
+    layer_lr_lowest: float | None = _option(
+        None, "cosine: multiplier of the embeddings, in [0, 1]; 0.1 if not given."
+    )
+    layer_overrides: dict | str | None = _option(  # type: ignore[type-arg]  # HfArgumentParser
+        None, "Glob on parameter names -> depth, 'embeddings' or 'head', where the map needs help."
+    )
+    head_learning_rate: float | None = _option(
+        None, "Rate of the head (pooler and classifier); that of the top block if not given."
+    )
+    base_batch_size: int | None = _option(
+        None, "Batch size that the rates were tuned for; they are scaled linearly to the real one."
+    )
+    reinit_layers: int = _option(0, "Number of top blocks to initialise anew.")
+    reinit_pooler: str | None = _option(
+        None,
+        "The pooler anew: true, false, identity (a square tanh pooler starts as the identity) or "
+        "auto (identity where the pooler can be that, untouched elsewhere); with reinit_layers "
+        "if not given.",
+    )
+    head_seed: int | None = _option(
+        None, "Seed of the parameters that the checkpoint did not bring; as built if not given."
+    )
+    freeze_embeddings: bool = _option(False, "Freeze all of depth 0 for the whole run.")
+    freeze_layers: int = _option(0, "Number of lowest blocks to freeze for the whole run.")
+    fit_head: bool = _option(
+        False, "Start the last linear layer from a regularised regression (LP-FT)."
+    )
+    fit_head_scale: float | None = _option(
+        None, "Factor on the fitted head, above 0; 0.3 if not given."
+    )
+    averaging: str = _option("none", "Mean of the weights: none, swa or ema.")
+    averaging_start: float | None = _option(
+        None, "First averaged step: a fraction of the run below 1, a whole step from 1 up."
+    )
+    averaging_every: int | None = _option(None, "Optimizer steps between averaged weights.")
+    ema_decay: float | None = _option(None, "ema: decay of the moving mean, in [0, 1).")
+    ema_warmup: bool | None = _option(None, "ema: start with smaller decays.")
+    swa_learning_rate: float | None = _option(
+        None, "swa: rate of the top block in the averaging phase; the schedule's if not given."
+    )
+    swa_anneal_steps: int | None = _option(
+        None, "swa: optimizer steps from the schedule's rate to swa_learning_rate."
+    )
+    swa_anneal: str | None = _option(None, "swa: shape of that way, linear or cosine.")
+    swa_keep_ratios: bool | None = _option(
+        None, "swa: keep the ratios between layers; false: one rate for all."
+    )
+    evaluations_per_epoch: int = _option(0, "Evaluations per epoch, evenly spread; 0 is off.")
+    isolate_evaluations: bool = _option(
+        False, "Restore the random state after every evaluation, so that looking changes nothing."
+    )
+
+    def __post_init__(self) -> None:
+        """Checks every field of ours at the door, after the parent's own checks."""
+        super().__post_init__()  # type: ignore[no-untyped-call]
+        if self.reinit_pooler is not None:  # True and False as Python people write it
+            self.reinit_pooler = str(self.reinit_pooler).lower()
+        _check_choices(self)
+        _check_owners(self)
+        _check_ranges(self)
+
+
+def prepare_model(
+    model: Model,
+    args: StabilizerArguments,
+    *,
+    train_dataset: Any = None,  # Any: whatever the Trainer takes as a dataset
+    data_collator: Any = None,  # Any: whatever the Trainer takes as a collator
+) -> Model:
+    """Does what is done before training, in place, in this order, and returns the model.
+
+    Blocks and pooler are initialised anew (`reinit_layers`, `reinit_pooler`), the parameters that
+    the checkpoint did not bring are drawn again from `head_seed`, layers are frozen
+    (`freeze_embeddings`, `freeze_layers`), the head is fitted (`fit_head`). With default values
+    the model is returned untouched.
+
+    Args:
+        model: A model from `from_pretrained` or built from a configuration.
+        args: The options.
+        train_dataset: Tokenised rows with labels; needed by `fit_head` alone.
+        data_collator: What makes a batch of them, as handed to the Trainer.
+
+    Raises:
+        ConfigurationError: `fit_head` without rows, or an option that does not fit this model.
+        ReinitializationError: Weights that should have changed did not.
+    """
+    if args.fit_head and train_dataset is None:
+        raise ConfigurationError(
+            "fit_head=True needs the training rows, got train_dataset=None; call "
+            "prepare_model(model, args, train_dataset=rows, data_collator=collator)"
+        )
+    depths = _given(layer_map=overridden_layers(model, args))
+    if args.reinit_layers or args.freeze_layers:
+        check_blocks(args, (depths.get("layer_map") or LayerMap.from_model(model)).num_layers)
+    pooler, seed = _pooler(args, model, **depths), args.head_seed
+    if args.reinit_layers or pooler is not False:
+        reinitialize_layers(model, args.reinit_layers, pooler=pooler, seed=seed, **depths)
+    if seed is not None:
+        redraw_head(model, seed=seed, **depths)
+    if args.freeze_embeddings or args.freeze_layers:
+        embeddings, blocks = args.freeze_embeddings, args.freeze_layers
+        freeze_layers(model, embeddings=embeddings, num_layers=blocks, **depths)
+    if args.fit_head:
+        options = _given(scale=args.fit_head_scale)
+        collator = data_collator or default_data_collator
+        fit_head(model, train_dataset, data_collator=collator, **options, **depths)
+    return model
+
+
+def overridden_layers(model: torch.nn.Module, args: StabilizerArguments) -> LayerMap | None:
+    """Returns the layer map where `layer_overrides` change it; None: it is found when needed."""
+    if not args.layer_overrides:
+        return None
+    return LayerMap.from_model(model, overrides=args.layer_overrides)  # type: ignore[arg-type]
+
+
+def check_blocks(args: StabilizerArguments, blocks: int) -> None:
+    """Raises ConfigurationError if a model of so many blocks cannot be treated as the options say.
+
+    A block that is initialised anew and then frozen would hand on noise.
+    """
+    for name in ("reinit_layers", "freeze_layers"):
+        allowed = f"in [0, {blocks}], the blocks of this model"
+        check_whole(getattr(args, name), allowed, name=name, most=blocks)
+    if args.reinit_layers and args.freeze_layers + args.reinit_layers > blocks:
+        raise ConfigurationError(
+            f"freeze_layers={args.freeze_layers} and reinit_layers={args.reinit_layers} meet in a "
+            f"model of {blocks} blocks: a block would start anew and would never learn; lower one"
+        )
+
+
+def stabilize(
+    args: StabilizerArguments, callbacks: Iterable[TrainerCallback] = ()
+) -> dict[str, Any]:
+    """Returns the keyword arguments that plug the remedies into a plain Trainer.
+
+    Args:
+        args: The options.
+        callbacks: Your own callbacks; they come first in the list that is returned.
+
+    Returns:
+        `callbacks`, and `optimizer_cls_and_kwargs` where rates differ from the Trainer's own.
+
+    Raises:
+        ConfigurationError: Two options clash, or an option clashes with one of `callbacks`.
+    """
+    callbacks = list(callbacks)
+    ours = [*_averaging(args), *_evaluations(args)]
+    _check_callbacks(callbacks, ours)
+    keywords: dict[str, Any] = {"callbacks": [*callbacks, *ours]}
+    if args.layer_lr != "uniform" or args.head_learning_rate or args.base_batch_size:
+        # Curve, head rate and overrides are read from `args` when the optimizer is made.
+        keywords["optimizer_cls_and_kwargs"] = layered_optimizer(args)
+    return keywords
+
+
+def _pooler(
+    args: StabilizerArguments, model: torch.nn.Module, *, layer_map: LayerMap | None = None
+) -> bool | Literal["identity"]:
+    choice = args.reinit_pooler or ("true" if args.reinit_layers else "false")
+    if choice == "auto":
+        return "identity" if has_identity_pooler(model, layer_map=layer_map) else False
+    return "identity" if choice == "identity" else choice == "true"
+
+
+def _averaging(args: StabilizerArguments) -> list[TrainerCallback]:
+    if args.averaging == "none":
+        return []
+    callback = AVERAGINGS[args.averaging](**_averaging_options(args))
+    # Options are read again where a run begins: a hyperparameter search has changed them by then.
+    callback.read_options = partial(_averaging_options_of, args, args.averaging)
+    return [callback]
+
+
+def _averaging_options_of(args: StabilizerArguments, averaging: str) -> dict[str, Any]:
+    if args.averaging != averaging:
+        raise ConfigurationError(
+            f"averaging={args.averaging!r} came too late: the callbacks of this Trainer were made "
+            f"with averaging={averaging!r}; call stabilize(args) again for a Trainer of its own"
+        )
+    return _averaging_options(args)
+
+
+def _averaging_options(args: StabilizerArguments) -> dict[str, Any]:
+    common = _given(start=args.averaging_start, every=args.averaging_every)
+    if args.averaging == "ema":
+        return common | _given(decay=args.ema_decay, warmup=args.ema_warmup)
+    return common | _given(
+        learning_rate=_swa_learning_rate(args),
+        anneal_steps=args.swa_anneal_steps,
+        anneal=args.swa_anneal,
+        keep_ratios=args.swa_keep_ratios,
+    )
+
+
+def _swa_learning_rate(args: StabilizerArguments) -> float | None:
+    if args.swa_learning_rate is None:
+        return None
+    return args.swa_learning_rate * batch_size_factor(args)
+
+
+def _evaluations(args: StabilizerArguments) -> list[TrainerCallback]:
+    if args.evaluations_per_epoch or args.isolate_evaluations:
+        return [EvaluationsPerEpochCallback(args.evaluations_per_epoch)]
+    return []
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Keeps the options that were given: None means the technique's own default."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@contextmanager
+def _named(**options: str) -> Iterator[None]:
+    """Has an error, which begins with the technique's argument, name the option instead."""
+    try:
+        yield
+    except ConfigurationError as error:
+        argument, _, rest = str(error).partition(" ")
+        if argument not in options:
+            raise
+        raise ConfigurationError(f"{options[argument]} {rest}") from error
+
+
+def _check_callbacks(theirs: list[TrainerCallback], ours: list[TrainerCallback]) -> None:
+    for kind, option in (
+        ((SWACallback, EMACallback), "averaging"),
+        ((EvaluationsPerEpochCallback,), "evaluations_per_epoch"),
+    ):
+        doubled = [c for c in theirs if isinstance(c, kind)]
+        if doubled and any(isinstance(c, kind) for c in ours):
+            raise ConfigurationError(
+                f"the option {option} and the callback {type(doubled[0]).__name__} ask for the "
+                "same thing twice; keep one of them"
+            )
+
+
+def _check_choices(args: StabilizerArguments) -> None:
+    for name, allowed in CHOICES.items():
+        if getattr(args, name) is not None:
+            check_choice(getattr(args, name), allowed, name=name)
+
+
+def _check_owners(args: StabilizerArguments) -> None:
+    for name, (owner, values) in OWNERS.items():
+        value, owned = getattr(args, name), getattr(args, owner)
+        if value is not None and owned not in values:
+            way_out = " or ".join(repr(v) for v in values)
+            raise ConfigurationError(
+                f"{name}={value!r} has no effect with {owner}={owned!r}; "
+                f"set {owner} to {way_out}, or leave {name} out"
+            )
+    if args.layer_lr == "grouped" and args.layer_lr_multipliers is None:
+        raise ConfigurationError(
+            "layer_lr='grouped' needs layer_lr_multipliers, got None; "
+            "give one multiplier per set of blocks, e.g. [0.3, 0.5, 1.0]"
+        )
+    for name in ("swa_anneal_steps", "swa_anneal", "swa_keep_ratios"):
+        if getattr(args, name) is not None and args.swa_learning_rate is None:
+            raise ConfigurationError(
+                f"{name}={getattr(args, name)!r} has no effect without swa_learning_rate; "
+                f"set swa_learning_rate, or leave {name} out"
+            )
+
+
+def _check_ranges(args: StabilizerArguments) -> None:
+    for name in ("reinit_layers", "freeze_layers", "evaluations_per_epoch"):
+        check_whole(getattr(args, name), "from 0 up", name=name)
+    for name in ("head_seed", "data_seed", "seed"):
+        if getattr(args, name) is not None:
+            check_whole(getattr(args, name), "in [0, 2^32)", name=name, most=LAST_SEED)
+    for name in ("head_learning_rate", "swa_learning_rate", "fit_head_scale", "base_batch_size"):
+        value = getattr(args, name)
+        if value is not None and not (_is_finite(value) and value > 0):
+            raise ConfigurationError(f"{name} must be a finite number above 0, got {value!r}")
+    if not (_is_finite(args.learning_rate) and args.learning_rate >= 0):
+        raise ConfigurationError(
+            f"learning_rate must be a finite number from 0 up, got {args.learning_rate!r}"
+        )
+    _check_switches(args)
+    # Built once here so that a value out of range is told before anything is loaded.
+    curve_from_arguments(args)
+    with _named(start="averaging_start", every="averaging_every", decay="ema_decay"):
+        _averaging(args)
+    if isinstance(args.layer_overrides, str):
+        raise ConfigurationError(
+            f"layer_overrides must map globs to depths, got {args.layer_overrides!r}; write JSON "
+            'such as \'{"*.adapter.*": "head"}\''
+        )
+
+
+def _check_switches(args: StabilizerArguments) -> None:
+    """Refuses texts: "no", which YAML 1.2 does not read as False, would turn an option on."""
+    for name in SWITCHES:
+        value = getattr(args, name)
+        if value is not None and not isinstance(value, bool):
+            raise ConfigurationError(f"{name} must be True or False, got {value!r}")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
