@@ -1,0 +1,363 @@
+"""What the page and the verdict say, for good studies and for poor ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from hf_stabilizer.errors import StudyError
+from hf_stabilizer.records import Run, write_run
+from hf_stabilizer.studies.charts import mean_curve, strip_chart
+from hf_stabilizer.studies.report import render, settings_of, typographic, write_report
+from hf_stabilizer.studies.statistics import summary_rows
+from hf_stabilizer.studies.study import Study, run_folder, write_definition
+from hf_stabilizer.studies.svg import round_ticks, scale_over
+from hf_stabilizer.studies.verdict import verdict
+
+HOSTILE = "<script>alert('x')</script>\"&"
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+def one_run(recipe="plain", seed=1, score=0.5, status="finished", **more):
+    evaluations = () if score is None else tuple((10 * k, {"f1": score * k / 4}) for k in range(5))
+    values = {
+        "seeds": {"head_seed": seed, "data_seed": seed, "seed": seed},
+        "evaluations": evaluations,
+        "metric": "f1",
+        "best_score": score,
+        "seconds": 10.0,
+        "steps": 40,
+    }
+    return Run(recipe, status=status, **{**values, **more})
+
+
+def make_study(scores, **more):
+    """A study of recipes and their scores; None stands for a run that failed without one."""
+    runs = [
+        one_run(recipe, seed, score, "failed" if score is None else "finished")
+        for recipe, its_scores in scores.items()
+        for seed, score in enumerate(its_scores, 1)
+    ]
+    values = {
+        "name": "demo",
+        "recipes": tuple(scores),
+        "runs": tuple(runs),
+        "metric": "f1",
+        "greater_is_better": True,
+        "command": "hf-stabilizer study demo.yaml --runs 6",
+        "versions": {"torch": "2.13.0"},
+    }
+    return Study(**{**values, **more})
+
+
+PLAIN = [0.30, 0.45, 0.21, 0.38, 0.29, 0.50]
+STEADY = [0.861, 0.858, 0.860, 0.862, 0.859, 0.860]
+
+
+class Page(HTMLParser):
+    """Collects the elements and the text of a page, and fails if elements do not nest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.words = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"[ \n]+", " ", "".join(self.words))
+
+    def count(self, tag, name):
+        return sum(t == tag and name in (a.get("class") or "").split() for t, a in self.elements)
+
+
+# --- the verdict
+
+
+def test_a_clear_win_says_by_how_much_how_sure_and_at_which_cost():
+    study = make_study({"plain": PLAIN, "steady": STEADY})
+    slower = [dataclasses.replace(run, seconds=15.0) for run in study.of("steady")]
+    study = dataclasses.replace(study, runs=(*study.of("plain"), *slower))
+    assert verdict(study) == (
+        "steady beats plain by 0.505 f1: 0.860 against 0.355 (95 % interval 0.360 to 0.650, "
+        "p = 0.031, better with 6 of 6 seeds), at 1.5 times the time (15 s against 10 s a run), "
+        "and its spread fell from 0.109 to 0.001 (p = 0.031)."
+    )
+
+
+def test_a_win_of_the_baseline_is_told_as_such():
+    sentence = verdict(make_study({"steady": STEADY, "plain": PLAIN}))
+    assert sentence.startswith(
+        "steady beats plain by 0.505 f1: 0.860 against 0.355 (95 % interval 0.360 to 0.650"
+    )
+    assert "but the spread differs: 0.001 with steady and 0.109 with plain (p = 0.031)" in sentence
+
+
+def test_a_smaller_rmse_wins():
+    runs = [one_run("plain", s, 0.6 + s / 100, greater_is_better=False) for s in range(6)]
+    runs += [one_run("swa", s, 0.5 + s / 100, greater_is_better=False) for s in range(6)]
+    sentence = verdict(make_study({"plain": [], "swa": []}, runs=tuple(runs), metric="rmse",
+                                  greater_is_better=False))  # fmt: skip
+    assert sentence.startswith(
+        "swa beats plain by 0.100 rmse: 0.525 against 0.625, lower is better (95 % interval 0.100"
+    )
+
+
+def test_a_small_difference_is_not_claimed():
+    scores = {"plain": [0.7, 0.71, 0.69, 0.72, 0.7, 0.7], "swa": [0.71, 0.7, 0.7, 0.71, 0.71, 0.7]}
+    sentence = verdict(make_study(scores))
+    assert sentence.startswith("No difference can be claimed between plain and swa: the mean")
+    assert "changes by +0.002 f1 (95 % interval -0.010 to +0.010, p = " in sentence
+    assert "6 pairs)" in sentence
+
+
+def test_too_few_seeds_cannot_show_anything_however_large_the_difference():
+    assert verdict(make_study({"plain": PLAIN[:5], "steady": STEADY[:5]})) == (
+        "No difference can be claimed between plain and steady: 5 pairs of runs cannot reach "
+        "p < 0.05 in an exact paired test, whatever they show (6 can); so far steady leads plain "
+        "by 0.534 f1."
+    )
+
+
+def test_with_more_recipes_more_seeds_are_needed():
+    sentence = verdict(make_study({"plain": PLAIN, "a": STEADY, "b": PLAIN}))
+    assert "6 pairs of runs cannot reach" in sentence
+    assert "(7 can)" in sentence
+
+
+def test_of_several_recipes_the_best_is_named_first_and_the_others_after_it():
+    plain = [0.5 + k / 100 for k in range(9)]
+    better, best, worse = ([x + d for x in plain] for d in (0.1, 0.2, -0.1))
+    same = [x + (-1) ** k / 50 for k, x in enumerate(plain)]
+    sentence = verdict(make_study({"plain": plain, "a": better, "b": best, "c": worse, "d": same}))
+    assert sentence.startswith("b beats plain by 0.200 f1")
+    assert "after correction for 4 comparisons" in sentence
+    assert "; also better than plain: a; worse than plain: c; no difference from plain can be" in (
+        sentence
+    )
+
+
+def test_failed_runs_and_broken_pairs_are_in_the_sentence():
+    sentence = verdict(make_study({"plain": [*PLAIN, None], "steady": [*STEADY, 0.86]}))
+    assert "better with 6 of 6 seeds, 1 more without both scores" in sentence
+    assert sentence.endswith("; failed runs: 1 of 7 with plain.")
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        ({"plain": []}, "Nothing can be said yet: no run is over."),
+        ({"plain": [None]}, "Nothing can be said: the only run failed without a score."),
+        ({"plain": [None], "swa": [None]}, "Nothing can be said: all 2 runs failed without a"),
+        ({"plain": [0.5]}, "plain scored 0.500 f1 in a single run, which says nothing about"),
+        ({"plain": [0.4, 0.6]}, "plain scored 0.500 f1 on average over 2 runs, with a standard"),
+        ({"plain": [0.5], "swa": [None]}, "there are no seeds under which both have a final"),
+        ({"plain": [0.5], "swa": [0.6]}, "one pair of runs cannot reach p < 0.05"),
+    ],
+)
+def test_poor_studies_get_an_honest_sentence(scores, words):
+    assert words in verdict(make_study(scores))
+
+
+# --- the page
+
+
+def test_the_page_shows_every_run_and_loads_nothing():
+    study = make_study({"plain": [*PLAIN, None], "steady": [*STEADY, 0.86]})
+    text = render(study)
+    page = Page(text)
+    assert page.count("g", "run") == 14
+    assert page.count("g", "failed") == 1
+    assert page.count("g", "pair") == 6
+    assert page.count("g", "curve") == 13
+    assert page.count("g", "mean-curve") == 2
+    assert typographic(verdict(study)) in page.text
+    assert not re.search(r"https?://|<script|@import|url\(", text)
+
+
+def test_every_mark_names_its_run():
+    text = render(make_study({"plain": [0.5, None]}))
+    assert "<title>plain, head seed 1, data seed 1, dropout seed 1: 0.500</title>" in text
+    assert (
+        "<title>plain, head seed 2, data seed 2, dropout seed 2: no score, failed</title>" in text
+    )
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {"plain": []},
+        {"plain": [0.5]},
+        {"plain": PLAIN},
+        {"plain": [None, None], "swa": [None, None]},
+        {"plain": [0.5, None], "swa": [None, 0.5]},
+        {"plain": [0.5] * 6, "swa": [0.5] * 6},
+        {"plain": [0.0] * 6, "swa": [-0.1, 1e6, 0.2, 0.1, 0.3, 0.2]},
+    ],
+)
+def test_poor_studies_have_a_page_that_shows_every_run(scores):
+    study = make_study(scores)
+    page = Page(render(study))
+    assert page.count("g", "run") == len(study.runs)
+    assert typographic(verdict(study)) in page.text
+    assert "nan" not in page.text
+
+
+def test_hostile_names_stay_text():
+    runs = [one_run(HOSTILE, 1, None, "failed", reason=HOSTILE), one_run("plain", 1, 0.5)]
+    study = make_study(
+        {HOSTILE: [], "plain": []},
+        runs=tuple(runs),
+        name=HOSTILE,
+        metric=HOSTILE,
+        command=HOSTILE,
+        versions={HOSTILE: HOSTILE},
+        configuration={HOSTILE: HOSTILE},
+        recipe_settings={"plain": {"filter": HOSTILE}},
+    )
+    text = render(study)
+    assert "<script" not in text
+    assert HOSTILE in Page(text).text
+
+
+def test_failed_runs_are_listed_with_their_reasons():
+    runs = (one_run(seed=1), one_run(seed=2, score=0.1, status="failed", reason="loss is nan"))
+    page = Page(render(make_study({"plain": []}, runs=runs)))
+    assert "loss is nan" in page.text
+    assert "1 of 2" in page.text
+
+
+def test_a_score_of_nan_is_no_score():
+    runs = (one_run(seed=1), one_run(seed=2, score=math.nan, status="failed"))
+    assert "nan" not in Page(render(make_study({"plain": []}, runs=runs))).text
+
+
+def test_runs_stopped_early_are_shown_but_not_averaged():
+    runs = (one_run(seed=1), one_run(seed=2, score=0.9, status="stopped"))
+    page = Page(render(make_study({"plain": []}, runs=runs)))
+    assert page.count("g", "stopped") == 2  # its mark and its curve
+    assert "its numbers are over 1 of 2 runs; 1 stopped early." in page.text
+
+
+def test_where_scores_come_from_is_said():
+    tested = make_study({"plain": []}, runs=(one_run(test_score=0.4), one_run(seed=2, score=0.5)))
+    assert "Scores of 1 of 2 runs are on the test rows" in Page(render(tested)).text
+    assert "best of each run on the validation" in Page(render(make_study({"plain": PLAIN}))).text
+
+
+def test_settings_are_told_apart():
+    study = make_study(
+        {"plain": [], "swa": []},
+        configuration={"learning_rate": 2e-4, "max_steps": 48, "averaging": "none"},
+        recipe_settings={"swa": {"averaging": "swa", "reinit_layers": 2, "max_steps": 48}},
+    )
+    settings = settings_of(study)
+    assert settings.differing == (("averaging", ("none", "swa")), ("reinit_layers", (None, "2")))
+    assert settings.common == (("learning_rate", "0.0002"), ("max_steps", "48"))
+
+
+def test_a_study_under_way_says_how_far_it_is():
+    seeds = tuple({"head_seed": s, "data_seed": s, "seed": s} for s in range(3))
+    page = Page(render(make_study({"plain": PLAIN[:2], "swa": []}, seeds=seeds)))
+    assert "2 of 6 runs" in page.text
+
+
+def test_two_hundred_runs_stay_under_five_megabytes():
+    scores = {name: [0.5 + (k * 37 % 97) / 400 for k in range(50)] for name in "abcd"}
+    study = make_study(scores)
+    many = tuple(
+        dataclasses.replace(run, evaluations=tuple((k, {"f1": 0.5 + k / 1000}) for k in range(100)))
+        for run in study.runs
+    )
+    text = render(dataclasses.replace(study, runs=many))
+    assert Page(text).count("g", "run") == 200
+    assert len(text.encode()) < 5_000_000
+
+
+def test_the_same_study_gives_the_same_page():
+    study = make_study({"plain": PLAIN, "steady": STEADY})
+    assert render(study) == render(study)
+
+
+def test_a_report_is_written_from_a_study_or_its_folder(tmp_path):
+    study = make_study({"plain": PLAIN, "steady": STEADY})
+    write_definition(study, tmp_path)
+    for run in study.runs:
+        write_run(run, run_folder(tmp_path, run.recipe, run.name) / "run.json")
+    first = write_report(study, tmp_path / "new" / "a.html")
+    second = write_report(tmp_path, str(tmp_path / "b.html"))
+    assert first.read_text(encoding="utf-8") == second.read_text(encoding="utf-8")
+
+
+def test_a_folder_is_no_file_to_write_to(tmp_path):
+    with pytest.raises(StudyError, match=r"is a folder; name the file to write, such as .*report"):
+        write_report(make_study({"plain": PLAIN}), tmp_path)
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path):
+    with pytest.raises(StudyError, match="holds no study"):
+        write_report(tmp_path, tmp_path / "report.html")
+
+
+# --- the drawings
+
+
+def test_marks_stand_where_their_scores_are():
+    runs = [one_run(seed=s, score=x) for s, x in enumerate((0.0, 0.5, 1.0))]
+    drawing = strip_chart(runs, summary_rows(runs, ["plain"]), metric="f1", greater_is_better=True)
+    centres = sorted(float(x) for x in re.findall(r'<circle cx="([\d.]+)"', drawing))
+    assert centres[1] == pytest.approx(320.0)
+    assert centres[1] - centres[0] == pytest.approx(centres[2] - centres[1])
+
+
+def test_marks_of_equal_scores_do_not_cover_one_another():
+    runs = [one_run(seed=s, score=0.5) for s in range(5)]
+    drawing = strip_chart(runs, summary_rows(runs, ["plain"]), metric="f1", greater_is_better=True)
+    assert len(set(re.findall(r'cy="([\d.]+)"', drawing))) == 5
+
+
+def test_a_diverged_run_stands_at_the_edge_and_is_told():
+    runs = [one_run(seed=s, score=x) for s, x in enumerate((0.5, 0.52, 0.54, 0.51, 4000.0))]
+    drawing = strip_chart(
+        runs, summary_rows(runs, ["plain"]), metric="rmse", greater_is_better=False
+    )
+    assert "1 beyond the scale" in drawing
+    assert drawing.count("<polygon") == 1
+    assert "4000.000</title>" in drawing
+
+
+def test_scales_hold_one_value_or_none():
+    assert scale_over([], 0, 10).ticks
+    assert scale_over([0.0], 0, 10)(0.0) == 5.0
+    assert scale_over([0.7], 0, 10)(0.7) == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.301, 0.302), (-5, 12_000), (1e-9, 5e-9)])
+def test_ticks_are_round_few_and_inside(low, high):
+    ticks = round_ticks(low, high)
+    assert 3 <= len(ticks) <= 11
+    assert low - 1e-12 <= ticks[0] < ticks[-1] <= high * (1 + 1e-12)
+
+
+def test_the_mean_curve_needs_half_of_the_runs():
+    runs = [
+        dataclasses.replace(one_run(seed=s), evaluations=tuple((k, {"f1": v}) for k, v in curve))
+        for s, curve in enumerate([[(1, 0.0), (2, 0.4)], [(1, 1.0)], [(1, 0.5), (3, 9.0)], []])
+    ]
+    assert mean_curve(runs, "f1") == [(1, 0.5)]
