@@ -1,0 +1,175 @@
+"""What does a study ask, and is it what its folder asks already?
+
+One configuration, one overlay per recipe, and the seeds. A folder that holds a study may be asked
+for more seeds or more recipes of the same question; every other question is refused, and nothing
+in it is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from hf_stabilizer.configuration import SECRETS, SEEDS, Configuration, load_configuration
+from hf_stabilizer.errors import ConfigurationError, StudyError
+from hf_stabilizer.run import versions
+from hf_stabilizer.studies.study import DEFINITION, Study, read_definition
+
+logger = logging.getLogger(__name__)
+
+# Where a study lies and how it is shown does not change what its runs compute.
+NOT_COMPARED = (
+    "output_dir",
+    "report_to",
+    "run_name",
+    "logging_steps",
+    "disable_tqdm",
+    *SECRETS,
+    *SEEDS,
+)
+
+
+def load_recipes(
+    config: str | Path | Mapping[str, Any],
+    recipes: Sequence[str],
+    overrides: Mapping[str, Any] | None,
+) -> dict[str, Configuration]:
+    """Returns one checked configuration per recipe, all of them about the same scores.
+
+    Raises:
+        ConfigurationError: A recipe is named twice or asks for other rows, another task or metric;
+            or the configuration pins a seed, which a study sets itself.
+    """
+    found: dict[str, Configuration] = {}
+    for recipe in recipes:
+        configuration = load_configuration(config, recipe=recipe, overrides=overrides)
+        if configuration.recipe in found:
+            raise ConfigurationError(f"the recipe {configuration.recipe!r} is named twice")
+        found[configuration.recipe] = configuration
+    if not found:
+        raise ConfigurationError("recipes is empty; name one or more, e.g. plain stabilised")
+    for configuration in found.values():
+        if pinned := sorted(configuration.given & set(SEEDS)):
+            raise ConfigurationError(
+                f"a study sets the seeds itself, and the configuration gives {', '.join(pinned)}; "
+                "leave that out, and name the first seed of the study instead"
+            )
+    _check_one_question(found)
+    _note_equals(list(found.values()))
+    return found
+
+
+def _note_equals(configurations: Sequence[Configuration]) -> None:
+    for place, other in enumerate(configurations):
+        for first in configurations[:place]:
+            if other.values == first.values:
+                logger.warning(
+                    f"recipe {other.recipe} sets nothing here that {first.recipe} does not: "
+                    "their runs will be equal"
+                )
+                break
+
+
+def _check_one_question(configurations: Mapping[str, Configuration]) -> None:
+    """Scores are comparable only on the same task, metric and rows to be scored."""
+    first = next(iter(configurations.values()))
+    for name, other in configurations.items():
+        for what, ours, theirs in (
+            ("task", first.model.task, other.model.task),
+            ("metric", first.metric, other.metric),
+            ("rows", asdict(first.data), asdict(other.data)),
+        ):
+            if ours != theirs:
+                raise ConfigurationError(
+                    f"recipe {name!r} has another {what} than {first.recipe!r}, so their scores "
+                    f"cannot be compared; set it in the configuration, for all"
+                )
+
+
+def define_study(
+    folder: Path,
+    base: Configuration,
+    configurations: Mapping[str, Configuration],
+    seeds: Sequence[Mapping[str, int]],
+    *,
+    command: str,
+) -> Study:
+    """Returns the study that is asked for, joined with what the folder holds of it.
+
+    Raises:
+        StudyError: The folder holds another study, or other files.
+    """
+    first = next(iter(configurations.values()))
+    asked = Study(
+        name=folder.resolve().name,
+        recipes=tuple(configurations),
+        runs=(),
+        metric=first.metric,
+        greater_is_better=first.values["greater_is_better"],
+        seeds=tuple(seeds),
+        configuration=_compared(base.values),
+        recipe_settings={name: _overlay(base, c) for name, c in configurations.items()},
+        command=command or f"run_study(..., recipes={list(configurations)}, runs={len(seeds)})",
+        versions=versions(),
+    )
+    return _joined(asked, folder) if (folder / DEFINITION).exists() else _fresh(asked, folder)
+
+
+def _overlay(base: Configuration, other: Configuration) -> dict[str, Any]:
+    ours, theirs = _compared(base.values), _compared(other.values)
+    changed = {k: v for k, v in theirs.items() if k not in ours or ours[k] != v}
+    return {**changed, **{k: None for k in ours if k not in theirs}}
+
+
+def _compared(values: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(dict(values), default=str))
+    return {key: value for key, value in plain.items() if key not in NOT_COMPARED}
+
+
+def _fresh(asked: Study, folder: Path) -> Study:
+    if folder.exists() and not folder.is_dir():
+        raise StudyError(f"{str(folder)!r} is a file; name a folder")
+    strangers = [path.name for path in folder.glob("*") if path.name not in (".lock", "data")]
+    if strangers:
+        raise StudyError(
+            f"{str(folder)!r} holds other files ({', '.join(sorted(strangers)[:3])}) and no study; "
+            "name a new or an empty folder"
+        )
+    return asked
+
+
+def _joined(asked: Study, folder: Path) -> Study:
+    there = Study(runs=(), **_tuples(read_definition(folder)))
+    differences = _differences("configuration", there.configuration, asked.configuration)
+    for name in set(there.recipes) & set(asked.recipes):
+        differences += _differences(
+            f"recipe {name}", there.recipe_settings[name], asked.recipe_settings[name]
+        )
+    if differences:
+        raise StudyError(
+            f"{str(folder)!r} holds another study: {'; '.join(differences[:4])}; "
+            "name another output folder, or remove that one"
+        )
+    new = [name for name in asked.recipes if name not in there.recipes]
+    return replace(
+        asked,
+        recipes=(*there.recipes, *new),
+        seeds=(*there.seeds, *(s for s in asked.seeds if s not in there.seeds)),
+        recipe_settings={**there.recipe_settings, **asked.recipe_settings},
+    )
+
+
+def _tuples(definition: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if k in ("recipes", "seeds") else v for k, v in definition.items()}
+
+
+def _differences(where: str, there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{where}: {key} was {there.get(key)!r} and is now {asked.get(key)!r}"
+        for key in sorted({*there, *asked})
+        if there.get(key) != asked.get(key)
+    ]

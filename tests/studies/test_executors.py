@@ -1,0 +1,83 @@
+"""Workers that live on, and one that dies without taking the others along."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import pytest
+
+from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.studies.executors import LocalWorkers, WorkerDiedError
+
+
+def process_id(seconds: float = 0.0) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def threads() -> tuple[int, str]:
+    import torch
+
+    return torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]
+
+
+def die() -> None:
+    os._exit(9)
+
+
+def fail() -> None:
+    raise ValueError("on purpose")
+
+
+def test_a_worker_lives_on_and_has_its_share_of_threads() -> None:
+    with LocalWorkers(1) as workers:
+        first = workers.submit(process_id).result()
+        second = workers.submit(process_id).result()
+        assert first == second != os.getpid()
+        assert workers.submit(threads).result() == (1, "1")
+
+
+def test_two_workers_work_side_by_side() -> None:
+    with LocalWorkers(2) as workers:
+        futures = [workers.submit(process_id, 0.5) for _ in range(4)]
+        assert len({future.result() for future in futures}) == 2
+
+
+def test_a_dead_worker_costs_one_task_and_is_replaced() -> None:
+    with LocalWorkers(1) as workers:
+        lost = workers.submit(die)
+        after = workers.submit(process_id)
+        with pytest.raises(WorkerDiedError, match="without an answer"):
+            lost.result()
+        assert after.result() > 0
+
+
+def test_an_exception_belongs_to_its_own_task() -> None:
+    with LocalWorkers(1) as workers:
+        with pytest.raises(ValueError, match="on purpose"):
+            workers.submit(fail).result()
+        assert workers.submit(process_id).result() > 0
+
+
+def test_killing_ends_what_runs_and_cancels_what_waits() -> None:
+    workers = LocalWorkers(1)
+    workers.submit(process_id).result()
+    under_way, waiting = workers.submit(process_id, 60), workers.submit(process_id)
+    time.sleep(0.3)
+    workers.kill()
+    wait([under_way], timeout=10)
+    assert isinstance(under_way.exception(), WorkerDiedError)
+    assert waiting.cancelled()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        workers.submit(process_id)
+
+
+def test_no_workers_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="workers must be 1 or more, got 0"):
+        LocalWorkers(0)
+
+
+def test_it_is_an_executor_like_any_other() -> None:
+    assert isinstance(LocalWorkers(1), type(ThreadPoolExecutor(1)).__mro__[1])
