@@ -1,0 +1,192 @@
+"""How do a model's layers look to a person? Depth by depth, with rates and what becomes of each."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from transformers import AutoConfig, PreTrainedModel
+
+from hf_stabilizer.arguments import StabilizerArguments, check_blocks
+from hf_stabilizer.configuration import Configuration, load_configuration
+from hf_stabilizer.data import resolve_location
+from hf_stabilizer.errors import ConfigurationError, first_line
+from hf_stabilizer.layers import LayerMap
+from hf_stabilizer.models import auto_class
+from hf_stabilizer.optimizers import curve_from_arguments
+from hf_stabilizer.parameter_groups import param_groups
+from hf_stabilizer.rate_table import learning_rate_table, plot_learning_rates
+from hf_stabilizer.records import check_folder
+from hf_stabilizer.run import prepare_data
+
+PICTURES = (".png", ".pdf", ".svg")
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One depth of a model, as a configuration treats it."""
+
+    depth: int
+    """0 for the embeddings, 1..N for the blocks, N+1 for the head."""
+    label: str
+    """Name of the depth, e.g. "layer_03"."""
+    parameters: int
+    """Numbers in it, tied ones counted once."""
+    share: float
+    """Its share of all parameters, in [0, 1]."""
+    rate: float | None
+    """Its peak learning rate; None where it is frozen."""
+    fate: str
+    """What becomes of it before training: "re-initialised", "frozen", "classifier fitted", ""."""
+    names: tuple[str, ...]
+    """Names of its parameters."""
+
+
+def layer_rows(model: nn.Module, args: StabilizerArguments) -> list[LayerRow]:
+    """Returns one row for each depth of a model, from the embeddings to the head."""
+    layers = LayerMap.from_model(model, overrides=_overrides(args))
+    check_blocks(args, layers.num_layers)
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    groups = param_groups(
+        model,
+        args,
+        curve_from_arguments(args),
+        head_learning_rate=args.head_learning_rate,
+        layer_map=layers,
+    )
+    rates = {group["depth"]: group["lr"] for group in groups}
+    total = sum(sizes.values())
+    rows = []
+    for depth in range(layers.num_layers + 2):
+        names = tuple(name for name in layers.names(depth) if name in sizes)
+        fate = _fate(depth, layers.num_layers, args)
+        count = sum(sizes[name] for name in names)
+        rate = None if fate == "frozen" else rates.get(depth)
+        label = layers.label(depth)
+        rows.append(LayerRow(depth, label, count, count / total, rate, fate, names))
+    return rows
+
+
+def show_layers(
+    model: str,
+    *,
+    recipe: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    parameters: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Prints the layers of a model, or of the model that a YAML configuration names."""
+    is_file = model.endswith((".yaml", ".yml"))
+    config: Any = Path(model) if is_file else {"model_name_or_path": model}
+    configuration = load_configuration(config, recipe=recipe, overrides=overrides)
+    built = skeleton(configuration)
+    rows = layer_rows(built, configuration.arguments(output_dir="unused"))
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # a file or a pipe has room for whole names
+    total = sum(row.parameters for row in rows)
+    console.print(f"{type(built).__name__}: {len(rows) - 2} blocks, {total:,} parameters")
+    console.print(_table(rows, parameters))
+
+
+def skeleton(configuration: Configuration) -> PreTrainedModel:
+    """Builds the model without its weights, on the meta device: it costs no memory.
+
+    Raises:
+        ConfigurationError: There is no such model.
+    """
+    location = resolve_location(configuration.model.model_name_or_path)
+    try:
+        config = AutoConfig.from_pretrained(location)
+    except (OSError, ValueError, KeyError) as error:
+        name = configuration.model.model_name_or_path
+        raise ConfigurationError(f"cannot read the model {name!r}: {first_line(error)}") from error
+    with torch.device("meta"):
+        model: PreTrainedModel = auto_class(configuration.model.task).from_config(config)
+    return model
+
+
+def write_learning_rates(
+    config: str | Path,
+    *,
+    recipe: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    steps: int | None = None,
+    output: Path = Path("learning_rates.png"),
+) -> list[Path]:
+    """Writes the rate of every layer over the steps as a PNG and a CSV; returns their paths."""
+    if steps is not None and steps < 1:
+        raise ConfigurationError(f"steps must be 1 or more, got {steps!r}")
+    if output.suffix.lower() not in PICTURES:
+        raise ConfigurationError(f"output must end in .png, .pdf or .svg, got {str(output)!r}")
+    check_folder(output.parent, key="output")
+    configuration = load_configuration(config, recipe=recipe, overrides=overrides)
+    args = configuration.arguments(output_dir="unused")
+    steps = steps or _steps(configuration, args)
+    model = skeleton(configuration)
+    records = learning_rate_table(model, args, steps)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    plot_learning_rates(records).savefig(output, dpi=150, bbox_inches="tight")
+    table = output.with_suffix(".csv")
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", "layer", "rate"])
+        writer.writerows((record.step, record.layer, record.rate) for record in records)
+    return [output, table]
+
+
+def _steps(configuration: Configuration, args: StabilizerArguments) -> int:
+    """Returns the optimizer steps of a run, as the Trainer counts them."""
+    if args.max_steps > 0:
+        return args.max_steps
+    rows = len(prepare_data(configuration).train)
+    batches = rows / args.train_batch_size
+    batches = math.floor(batches) if args.dataloader_drop_last else math.ceil(batches)
+    per_epoch = max(1, math.ceil(batches / args.gradient_accumulation_steps))
+    return math.ceil(args.num_train_epochs * per_epoch)
+
+
+def _fate(depth: int, num_layers: int, args: StabilizerArguments) -> str:
+    if (depth == 0 and args.freeze_embeddings) or 1 <= depth <= args.freeze_layers:
+        return "frozen"
+    if depth > num_layers:
+        pooler = args.reinit_pooler or ("true" if args.reinit_layers else "false")
+        poolers = {
+            "true": "pooler re-initialised",
+            "identity": "pooler identity",
+            "auto": "pooler identity where it can be",  # only the weights would tell
+        }
+        parts = [poolers.get(pooler, ""), "classifier fitted" if args.fit_head else ""]
+        return ", ".join(filter(None, parts))
+    return "re-initialised" if num_layers - args.reinit_layers < depth else ""
+
+
+def _table(rows: Iterable[LayerRow], parameters: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("depth", "layer", "parameters", "share", "rate", ""):
+        table.add_column(name, justify="left" if name in ("layer", "") else "right")
+    for row in rows:
+        rate = "-" if row.rate is None else f"{row.rate:.4g}"
+        table.add_row(
+            str(row.depth), row.label, f"{row.parameters:,}", f"{row.share:.1%}", rate, row.fate
+        )
+        for name in row.names if parameters else ():
+            table.add_row("", f"  {name}", "", "", "", "")
+    return table
+
+
+def _overrides(args: StabilizerArguments) -> Mapping[str, int | str] | None:
+    return args.layer_overrides if isinstance(args.layer_overrides, dict) else None

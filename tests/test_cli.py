@@ -1,0 +1,256 @@
+"""The command line: quick help, every command on real files, one sentence for bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from hf_stabilizer.cli import _without_secrets, main, read_overrides
+from hf_stabilizer.errors import ConfigurationError
+
+
+def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Runs a command in this process; returns exit code, output and errors."""
+    code = 0
+    try:
+        main(list(words))
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+@pytest.fixture
+def config_file(config: dict[str, Any], tmp_path: Path) -> Path:
+    del config["output_dir"]
+    path = tmp_path / "tiny.yaml"
+    YAML(typ="safe", pure=True).dump({**config, "max_steps": 3}, path)
+    return path
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from hf_stabilizer.cli import main\n"
+        "try: main(['study', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'evaluate', 'pandas', 'scipy', 'rich'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_train_then_study_then_report(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(
+        "train", str(config_file), "--recipe", "stabilised", "--output_dir",
+        str(tmp_path / "one"), "--learning-rate", "1e-4", capsys=capsys,
+    )  # fmt: skip
+    assert code == 0
+    assert out.startswith("stabilised head1-data1-dropout1: accuracy")  # progress goes elsewhere
+    assert (tmp_path / "one" / "model" / "model.safetensors").exists()
+    record = json.loads((tmp_path / "one" / "run.json").read_text())
+    assert record["configuration"]["learning_rate"] == 1e-4
+
+    folder = tmp_path / "study"
+    code, out, err = run(
+        "study", str(config_file), "--recipes", "plain", "stabilised", "--runs", "1",
+        "--workers", "1", "--output-dir", str(folder), capsys=capsys,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "[2/2]" in err
+    for word in ("recipe", "mean", "std", "worst", "failed", "plain", "stabilised"):
+        assert word in out
+    assert str(folder / "report.html") in out.replace("\n", "")
+    assert "hf-stabilizer study" in (folder / "report.html").read_text()
+
+    (folder / "report.html").unlink()
+    code, out, _ = run("report", str(folder), capsys=capsys)
+    assert code == 0
+    assert (folder / "report.html").exists()
+
+
+def test_the_command_in_a_report_hides_tokens() -> None:
+    words = ["study", "c.yaml", "--hub_token", "hf_abc", "--hub-token=hf_def", "--runs", "2"]
+    shown = ["study", "c.yaml", "--hub_token", "...", "--hub-token=...", "--runs", "2"]
+    assert _without_secrets(words) == shown
+
+
+def test_a_study_lies_where_its_file_says(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "where.yaml"
+    YAML(typ="safe", pure=True).dump({**config, "max_steps": 1}, path)
+    code, _, err = run(
+        "study", str(path), "--recipes", "plain", "--runs", "1", "--workers", "1", capsys=capsys
+    )
+    assert code == 0, err
+    assert (Path(config["output_dir"]) / "report.html").exists()
+
+
+def test_layers_shows_each_depth(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(
+        "layers", str(config_file), "--layer_lr", "llrd", "--layer_lr_decay", "0.5",
+        "--reinit_layers", "1", "--freeze_embeddings", capsys=capsys,
+    )  # fmt: skip
+    assert code == 0
+    for word in ("embeddings", "layer_01", "layer_02", "head", "re-initialised", "frozen"):
+        assert word in out
+    code, out, _ = run("layers", str(config_file), "--json", capsys=capsys)
+    rows = json.loads(out)
+    assert [row["depth"] for row in rows] == [0, 1, 2, 3]
+    assert rows[3]["names"][-1] == "classifier.bias"
+
+
+def test_layers_takes_a_model_folder(
+    model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run("layers", str(model_folder), "--parameters", capsys=capsys)
+    assert code == 0
+    assert "bert.encoder.layer.0.attention.self.query.weight" in out
+
+
+def test_plot_lr_writes_a_picture_and_a_table(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "rates" / "lr.png"
+    code, out, _ = run(
+        "plot-lr", str(config_file), "--layer_lr", "llrd", "--output", str(picture), capsys=capsys
+    )
+    assert code == 0
+    assert out.split() == [str(picture), str(picture.with_suffix(".csv"))]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    lines = picture.with_suffix(".csv").read_text().splitlines()
+    assert lines[0] == "step,layer,rate"
+    assert len(lines) == 1 + 3 * 4  # three steps; embeddings, two blocks, head
+
+
+def test_recipes_lists_and_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run("recipes", capsys=capsys)
+    assert "mosbach" in out
+    _, out, _ = run("recipes", "mosbach", capsys=capsys)
+    assert "arXiv 2006.04884" in out
+
+
+def test_init_writes_what_train_can_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hf_stabilizer.configuration import load_configuration
+
+    path = tmp_path / "start.yaml"
+    code, out, _ = run("init", "roberta", "--output", str(path), capsys=capsys)
+    assert code == 0
+    assert f"hf-stabilizer train {path}" in out
+    assert load_configuration(path).values["learning_rate"] > 0
+    code, _, err = run("init", "roberta", "--output", str(path), capsys=capsys)
+    assert (code, "is there already" in err) == (2, True)
+
+
+def test_init_lists_the_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run("init", "--keys", capsys=capsys)
+    assert "layer_lr_decay" in out
+    assert "learning_rate" in out
+
+
+def test_env_names_the_versions(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run("env", capsys=capsys)
+    assert "transformers" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train", "nowhere.yaml"), "cannot read 'nowhere.yaml'"),
+        (("train", "CONFIG", "--learning_rat", "1"), "did you mean learning_rate"),
+        (("train", "CONFIG", "--recipe", "stabilized"), "did you mean stabilised"),
+        (("train", "CONFIG", "stray"), "belongs to no option"),
+        (("study", "CONFIG", "--recipe", "plain"), "did you mean --recipes"),
+        (("study", "CONFIG", "--runs", "0"), "runs must be 1 or more"),
+        (("report", "nowhere"), "holds no study"),
+        (("report", "nowhere", "--title", "x"), "takes no --title"),
+        (("layers", "./nothing"), "nothing"),
+        (("plot-lr", "CONFIG", "--steps", "0"), "steps must be 1 or more"),
+        (("plot-lr", "CONFIG", "--output", "rates.csv"), "must end in .png, .pdf or .svg"),
+        (("train", "CONFIG", "-x", "3"), "unknown option '-x'"),
+        (("study", "CONFIG", "--runs", "x"), "--runs: invalid int value: 'x'"),
+        (("study", "CONFIG", "--workers", "0"), "workers must be 1 or more, got 0"),
+        (("study", "CONFIG", "--first-seed", "-1"), "first_seed must be a whole number"),
+        (("study", "CONFIG", "--metrics", "rmse"), "does not fit"),
+        (("study", "CONFIG", "--output-dir", "tiny.yaml/x"), "is a file"),
+        (("layers", "CONFIG", "--freeze_layers", "9"), "freeze_layers must be"),
+        (("init", "bert", "--output", "tiny.yaml/x"), "is a file"),
+        (("init",), "name a model family"),
+        (("recipes", "mosbch"), "did you mean mosbach"),
+    ],
+    ids=" ".join,
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    words: tuple[str, ...],
+    message: str,
+    config_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = sorted(tmp_path.iterdir())
+    code, out, err = run(*(str(config_file) if w == "CONFIG" else w for w in words), capsys=capsys)
+    assert code == 2
+    assert message in err
+    assert err.splitlines()[-1].startswith("hf-stabilizer: error: ")
+    assert "Traceback" not in err
+    assert "usage:" not in err
+    assert out == ""
+    assert sorted(tmp_path.iterdir()) == there
+
+
+def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run("trian", capsys=capsys)
+    assert (code, "trian" in err, err.count("\n")) == (2, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "values"),
+    [
+        (["--a=1"], {"a": 1}),
+        (["--text-columns", "a", "b"], {"text_columns": ["a", "b"]}),
+        (["--x", "-1"], {"x": -1}),
+        (["--x", "no"], {"x": "no"}),
+        (["--flag"], {"flag": True}),
+        (["--kwargs", '{"a": 1}'], {"kwargs": {"a": 1}}),
+    ],
+)
+def test_flags_are_read_as_yaml(tokens: list[str], values: dict[str, Any]) -> None:
+    assert read_overrides(tokens) == values
+
+
+def test_a_value_without_a_key() -> None:
+    with pytest.raises(ConfigurationError, match="belongs to no option"):
+        read_overrides(["1"])
+
+
+@pytest.mark.slow
+def test_train_in_two_processes_writes_one_record(config_file: Path, tmp_path: Path) -> None:
+    """As `accelerate launch` and `torchrun` start it; gloo on a CPU."""
+    folder = tmp_path / "two"
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [
+            sys.executable, *launch, "-m", "hf_stabilizer", "train", str(config_file),
+            "--recipe", "stabilised", "--output_dir", str(folder), "--max_steps", "-1",
+        ],
+        capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    record = json.loads((folder / "run.json").read_text())
+    assert record["steps"] == 2 * 64 // (8 * 2)  # epochs x rows / (rows per step of both)
+    assert record["status"] == "finished"
+    assert done.stdout.count("record: ") == 1
+    assert (folder / "model" / "model.safetensors").exists()
