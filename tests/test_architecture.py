@@ -1,0 +1,131 @@
+"""Do the rooms keep their walls? The imports are read from the sources; nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "hf_stabilizer"
+
+# What every technique may stand on -> what it may stand on itself.
+FOUNDATIONS = {
+    "errors": set(),
+    "layers": {"errors"},
+    "features": {"errors"},
+    "random_state": {"errors"},
+    "sockets": set(),
+    "steps": {"errors"},
+}
+# A technique -> the modules that it consists of. No technique knows of another.
+TECHNIQUES = {
+    "layer-wise rates": {
+        *("learning_rates", "parameter_groups", "optimizers", "optimizer_conflicts", "schedules"),
+    },
+    "layers drawn anew": {"reinitialization", "initialization", "identity_pooler"},
+    "fitted head": {"head", "linear_fit"},
+    "frozen layers": {"freezing"},
+    "averaged weights": {"averaging"},
+    "frequent evaluation": {"evaluation"},
+}
+# What joins the techniques, and what people meet: these may import any of them.
+ABOVE = {
+    *("arguments", "rate_table", "configuration", "recipes", "starting_points", "layer_view"),
+    *("data", "tasks", "models", "metrics", "scores", "records", "outcome", "run", "studies"),
+    *("cli", "__main__"),
+}
+LIGHT = [
+    *("errors", "records", "outcome", "recipes", "learning_rates", "data", "tasks", "models"),
+    *("metrics", "cli"),
+    *("studies.study", "studies.statistics", "studies.comparison", "studies.verdict"),
+    *("studies.report", "studies.charts", "studies.table"),
+]
+
+
+def name_of(path: Path) -> str:
+    """The module's name within the package: "averaging.swa", "averaging", "" for the package."""
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {name_of(path): ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")}
+
+
+def imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Full names of all that these nodes import, e.g. "torch.nn", "hf_stabilizer.errors"."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def ours(names: Iterable[str]) -> set[str]:
+    """The package's own modules among these names, the packages around them included."""
+    found = set()
+    for name in names:
+        first, *parts = name.split(".")
+        paths = {".".join(parts[:length]) for length in range(len(parts) + 1)}
+        found |= paths & MODULES.keys() if first == "hf_stabilizer" else set()
+    return found
+
+
+def rooms_used_by(room: str) -> set[str]:
+    """The rooms that a room's modules import, also within functions, its own left out."""
+    files = [tree for name, tree in MODULES.items() if name.split(".")[0] == room]
+    names = ours(imported(node for tree in files for node in ast.walk(tree)))
+    return {name.split(".")[0] for name in names} - {room, ""}
+
+
+def loaded_with(module: str) -> set[str]:
+    """Names of all that is imported when a module is, through our own modules onwards."""
+    names, seen, waiting = set[str](), set[str](), ours([f"hf_stabilizer.{module}"])
+    while waiting:
+        seen.add(current := waiting.pop())
+        # The statements of the module itself, not those in functions or under TYPE_CHECKING.
+        new = set(imported(MODULES[current].body))
+        names |= new
+        waiting |= ours(new) - seen
+    return names
+
+
+def test_every_module_stands_in_one_room() -> None:
+    rooms = [*FOUNDATIONS, *(m for modules in TECHNIQUES.values() for m in modules), *ABOVE]
+    assert sorted(rooms) == sorted({name.split(".")[0] for name in MODULES} - {""})
+
+
+@pytest.mark.parametrize("room", FOUNDATIONS)
+def test_foundations_stand_on_little(room: str) -> None:
+    assert rooms_used_by(room) <= FOUNDATIONS[room]
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES)
+def test_techniques_do_not_import_one_another(technique: str) -> None:
+    modules = TECHNIQUES[technique]
+    used = set().union(*(rooms_used_by(module) for module in modules))
+    assert used <= modules | FOUNDATIONS.keys()
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_these_cost_neither_torch_nor_transformers(module: str) -> None:
+    packages = {name.split(".")[0] for name in loaded_with(module)}
+    assert not packages & {"torch", "transformers", "accelerate", "evaluate", "datasets"}
+
+
+def test_what_is_lazy_is_told_from_what_is_not() -> None:
+    assert "torch.nn" in loaded_with("layers")
+    assert "hf_stabilizer.run.train" not in loaded_with("cli")
+
+
+def test_every_module_begins_with_its_question() -> None:
+    for name, tree in MODULES.items():
+        is_package = name == "" or any(other.startswith(f"{name}.") for other in MODULES)
+        if not is_package and name != "__main__":
+            assert "?" in (ast.get_docstring(tree) or "").split("\n")[0], name
+
+
+def test_no_module_is_a_drawer_for_everything() -> None:
+    last_names = {name.rpartition(".")[2] for name in MODULES}
+    assert not last_names & {"utils", "util", "helpers", "common", "misc", "base"}
