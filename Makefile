@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDEST := .venv-oldest
+OLDEST_STAMP := $(OLDEST)/.installed
+STUDY := $(BIN)/hf-stabilizer study
 
 .DEFAULT_GOAL := help
-.PHONY: help install check format test test-slow test-browser demo demo-small clean
+.PHONY: help install check format test test-slow test-browser test-oldest demo demo-small clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{split($$1, target, ":"); printf "  make %-14s %s\n", target[1], $$2}'
 
 install: $(STAMP) ## Make .venv with everything for development
 
@@ -20,23 +23,41 @@ $(STAMP): pyproject.toml constraints.txt requirements-demo.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-demo.txt
 	touch $(STAMP)
 
+$(OLDEST_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(OLDEST)/bin/python -m pip install --quiet -r constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet -c constraints.txt --group dev -e '.[plots]' "transformers==5.4.0"
+	touch $(OLDEST_STAMP)
+
 check: $(STAMP) ## Formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: $(STAMP) ## Format and mend what can be mended
+format: $(STAMP) ## Format, and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(STAMP) ## The whole suite, without the heavy and the browser proofs
-	$(BIN)/pytest -n 2 -m "not slow and not browser"
+# One thread of torch in each of two processes; more threads than cores only wait for each other.
+test: $(STAMP) ## The suite, without the heavy and the browser proofs
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow and not browser"
 
 test-slow: $(STAMP) ## The heavier proofs
-	$(BIN)/pytest -n 2 -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m slow
 
-test-browser: $(STAMP) ## The report in headless Chromium (chromium and chromedriver must be there)
+test-browser: $(STAMP) ## The report in headless Chromium (Debian: chromium chromium-driver)
 	$(BIN)/pytest -m browser
 
-clean: ## Remove what was made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+test-oldest: $(OLDEST_STAMP) ## The suite with the oldest transformers that is supported
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/pytest -n 2 -m "not slow and not browser" tests
+
+demo: $(STAMP) ## Two recipes, six seeds, real data: results/demo/report.html, about ten minutes
+	$(STUDY) configs/demo.yaml --recipes plain stabilised --runs 6
+
+demo-small: $(STAMP) ## The same in a minute, too short to show anything
+	rm -rf results/demo-small
+	$(STUDY) configs/demo.yaml --recipes plain stabilised --runs 2 --output-dir results/demo-small --max_steps 4 --max_train_rows 64 --validation_size 64 --max_test_rows 64
+
+clean: ## Remove what was made, results aside
+	rm -rf $(VENV) $(OLDEST) build dist .mypy_cache .ruff_cache .pytest_cache
