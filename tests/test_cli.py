@@ -159,6 +159,13 @@ def test_init_lists_the_keys(capsys: pytest.CaptureFixture[str]) -> None:
     assert "learning_rate" in out
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    shell = f"{sys.executable} -m hf_stabilizer init --keys | head -n 1"
+    done = subprocess.run(shell, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("task")
+    assert done.stderr == ""
+
+
 def test_env_names_the_versions(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run("env", capsys=capsys)
     assert "transformers" in out

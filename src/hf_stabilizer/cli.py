@@ -40,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.argv = words
         args.overrides = read_overrides(rest, _own_options(parser, args.command))
         args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # Who read our output has seen enough, as in `... | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except StabilizerError as error:
         print(f"hf-stabilizer: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
