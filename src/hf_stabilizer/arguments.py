@@ -199,29 +199,42 @@ def prepare_model(
             "fit_head=True needs the training rows, got train_dataset=None; call "
             "prepare_model(model, args, train_dataset=rows, data_collator=collator)"
         )
-    depths = _given(layer_map=overridden_layers(model, args))
-    if args.reinit_layers or args.freeze_layers:
-        check_blocks(args, (depths.get("layer_map") or LayerMap.from_model(model)).num_layers)
-    pooler, seed = _pooler(args, model, **depths), args.head_seed
+    if not _acts_before_training(args):
+        return model
+    layers = find_layers(model, args)
+    check_blocks(args, layers.num_layers)
+    pooler, seed = _pooler(args, model, layers), args.head_seed
     if args.reinit_layers or pooler is not False:
-        reinitialize_layers(model, args.reinit_layers, pooler=pooler, seed=seed, **depths)
+        blocks = args.reinit_layers
+        reinitialize_layers(model, blocks, pooler=pooler, seed=seed, layer_map=layers)
     if seed is not None:
-        redraw_head(model, seed=seed, **depths)
+        redraw_head(model, seed=seed, layer_map=layers)
     if args.freeze_embeddings or args.freeze_layers:
         embeddings, blocks = args.freeze_embeddings, args.freeze_layers
-        freeze_layers(model, embeddings=embeddings, num_layers=blocks, **depths)
+        freeze_layers(model, embeddings=embeddings, num_layers=blocks, layer_map=layers)
     if args.fit_head:
         options = _given(scale=args.fit_head_scale)
         collator = data_collator or default_data_collator
-        fit_head(model, train_dataset, data_collator=collator, **options, **depths)
+        fit_head(model, train_dataset, data_collator=collator, layer_map=layers, **options)
     return model
 
 
-def overridden_layers(model: torch.nn.Module, args: StabilizerArguments) -> LayerMap | None:
-    """Returns the layer map where `layer_overrides` change it; None: it is found when needed."""
-    if not args.layer_overrides:
-        return None
+def find_layers(model: torch.nn.Module, args: StabilizerArguments) -> LayerMap:
+    """Returns the layer map of the model as `layer_overrides` have it."""
     return LayerMap.from_model(model, overrides=args.layer_overrides)  # type: ignore[arg-type]
+
+
+def _acts_before_training(args: StabilizerArguments) -> bool:
+    """Whether `prepare_model` has anything to do, if only to check the overrides."""
+    return bool(
+        args.reinit_layers
+        or args.reinit_pooler not in (None, "false")
+        or args.head_seed is not None
+        or args.freeze_embeddings
+        or args.freeze_layers
+        or args.fit_head
+        or args.layer_overrides
+    )
 
 
 def check_blocks(args: StabilizerArguments, blocks: int) -> None:
@@ -265,11 +278,11 @@ def stabilize(
 
 
 def _pooler(
-    args: StabilizerArguments, model: torch.nn.Module, *, layer_map: LayerMap | None = None
+    args: StabilizerArguments, model: torch.nn.Module, layers: LayerMap
 ) -> bool | Literal["identity"]:
     choice = args.reinit_pooler or ("true" if args.reinit_layers else "false")
     if choice == "auto":
-        return "identity" if has_identity_pooler(model, layer_map=layer_map) else False
+        return "identity" if has_identity_pooler(model, layer_map=layers) else False
     return "identity" if choice == "identity" else choice == "true"
 
 

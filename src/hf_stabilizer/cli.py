@@ -340,7 +340,7 @@ def _env(args: argparse.Namespace) -> None:
 
     import torch
 
-    from hf_stabilizer.run import versions
+    from hf_stabilizer.records import versions
 
     for name, found in versions().items():
         print(f"{name:<14} {found}")

@@ -8,10 +8,12 @@ Keys are the fields of `StabilizerArguments` (all of `TrainingArguments` with th
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -141,26 +143,24 @@ def load_configuration(
     return configuration
 
 
-def known_keys() -> dict[str, Any]:
+@functools.cache  # asked for once per key, and each time 150 annotations would be evaluated
+def known_keys() -> Mapping[str, Any]:
     """Returns every configuration key with its type."""
     hints: dict[str, Any] = {}
     for kind in (ModelArguments, DataArguments, StabilizerArguments):
         types = get_type_hints(kind)
         hints.update({f.name: types[f.name] for f in fields(kind) if f.init})
-    return hints
+    return MappingProxyType(hints)
 
 
 def describe_keys() -> str:
     """Returns one line for each configuration key: name, what is allowed, default."""
-    lines = []
-    for kind in (ModelArguments, DataArguments, StabilizerArguments):
-        types = get_type_hints(kind)
-        lines += [
-            f"{f.name:<32} {_readable(types[f.name]):<36} {_default(f)}"
-            for f in fields(kind)
-            if f.init
-        ]
-    return "\n".join(lines)
+    kinds = (ModelArguments, DataArguments, StabilizerArguments)
+    every = {f.name: f for kind in kinds for f in fields(kind)}
+    return "\n".join(
+        f"{name:<32} {_readable(wanted):<36} {_default(every[name])}"
+        for name, wanted in known_keys().items()
+    )
 
 
 def _default(field: Field[Any]) -> str:  # Any: a field of any type

@@ -17,11 +17,10 @@ from rich.table import Table
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
-from hf_stabilizer.arguments import StabilizerArguments, check_blocks
+from hf_stabilizer.arguments import StabilizerArguments, check_blocks, find_layers
 from hf_stabilizer.configuration import Configuration, load_configuration
 from hf_stabilizer.data import resolve_location
 from hf_stabilizer.errors import ConfigurationError, first_line
-from hf_stabilizer.layers import LayerMap
 from hf_stabilizer.models import auto_class
 from hf_stabilizer.optimizers import curve_from_arguments
 from hf_stabilizer.parameter_groups import param_groups
@@ -54,7 +53,7 @@ class LayerRow:
 
 def layer_rows(model: nn.Module, args: StabilizerArguments) -> list[LayerRow]:
     """Returns one row for each depth of a model, from the embeddings to the head."""
-    layers = LayerMap.from_model(model, overrides=_overrides(args))
+    layers = find_layers(model, args)
     check_blocks(args, layers.num_layers)
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     groups = param_groups(
@@ -186,7 +185,3 @@ def _table(rows: Iterable[LayerRow], parameters: bool) -> Table:
         for name in row.names if parameters else ():
             table.add_row("", f"  {name}", "", "", "", "")
     return table
-
-
-def _overrides(args: StabilizerArguments) -> Mapping[str, int | str] | None:
-    return args.layer_overrides if isinstance(args.layer_overrides, dict) else None

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 from hf_stabilizer.errors import ConfigurationError, StudyError
 
 Status = Literal["finished", "stopped", "failed"]
+
+PACKAGES = ("hf_stabilizer", "transformers", "torch", "accelerate", "datasets", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,17 @@ class Run:
         values = {k: v for k, v in json.loads(text).items() if k in cls.__dataclass_fields__}
         values["evaluations"] = tuple((step, metrics) for step, metrics in values["evaluations"])
         return cls(**values)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that decide what a run computes."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def run_name(seeds: Mapping[str, int]) -> str:

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import io
 import logging
-import platform
 import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,7 +25,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from hf_stabilizer.arguments import (
     StabilizerArguments,
-    overridden_layers,
+    find_layers,
     prepare_model,
     stabilize,
 )
@@ -37,13 +35,11 @@ from hf_stabilizer.errors import ConfigurationError, StabilizerError, first_line
 from hf_stabilizer.metrics import build_compute_metrics
 from hf_stabilizer.models import load_model, load_tokenizer
 from hf_stabilizer.outcome import Outcome
-from hf_stabilizer.records import Run, check_folder, write_atomically, write_run
+from hf_stabilizer.records import Run, check_folder, versions, write_atomically, write_run
 from hf_stabilizer.reinitialization import has_new_parameters
 from hf_stabilizer.tasks import PreparedTask, prepare_task
 
 logger = logging.getLogger(__name__)
-
-PACKAGES = ("hf_stabilizer", "transformers", "torch", "accelerate", "datasets", "scikit-learn")
 
 
 def train(
@@ -206,17 +202,6 @@ def write_configuration(configuration: Configuration, folder: Path) -> None:
     write_atomically(folder / "configuration.yaml", text.getvalue())
 
 
-def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that decide what a run computes."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def _score_test(
     trainer: Trainer, prepared: PreparedTask, configuration: Configuration
 ) -> float | None:
@@ -254,7 +239,7 @@ def _metrics(
 
 def _seed_new_parameters_only(args: StabilizerArguments, model: PreTrainedModel) -> None:
     """Takes `head_seed` back where the checkpoint brought its head: there is nothing to draw."""
-    if not has_new_parameters(model, layer_map=overridden_layers(model, args)):
+    if not has_new_parameters(model, layer_map=find_layers(model, args)):
         logger.info("the checkpoint brings a trained head, which is kept: head_seed draws nothing")
         args.head_seed = None
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hf_stabilizer.errors import ConfigurationError, DataError, check_choice
 from hf_stabilizer.models import LONGEST, load_tokenizer
+from hf_stabilizer.records import write_atomically
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -79,7 +80,12 @@ class PreparedTask:
             "problem_type": self.problem_type,
             "parts": [p for p in ("train", "validation", "test") if getattr(self, p) is not None],
         }
-        (folder / _RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
+        write_atomically(folder / _RECORD, json.dumps(record, indent=2))
+
+    @staticmethod
+    def is_saved_in(folder: str | Path) -> bool:
+        """Whether `save_to` has written into the folder, to its end."""
+        return (Path(folder) / _RECORD).exists()
 
     @classmethod
     def load_from(cls, folder: str | Path) -> PreparedTask:

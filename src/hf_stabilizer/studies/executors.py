@@ -79,6 +79,16 @@ class LocalWorkers(Executor):
             self._tasks.put(None)
             slot.kill()
 
+    def __enter__(self) -> LocalWorkers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """Ends with the block: in order, or at once if an exception ends it."""
+        if kind is None:
+            self.shutdown()
+        else:
+            self.kill()
+
     def _drain(self) -> None:
         while True:
             try:

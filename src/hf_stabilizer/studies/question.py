@@ -16,7 +16,7 @@ from typing import Any
 
 from hf_stabilizer.configuration import SECRETS, SEEDS, Configuration, load_configuration
 from hf_stabilizer.errors import ConfigurationError, StudyError
-from hf_stabilizer.run import versions
+from hf_stabilizer.records import versions
 from hf_stabilizer.studies.study import DEFINITION, Study, read_definition
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def _fresh(asked: Study, folder: Path) -> Study:
 
 
 def _joined(asked: Study, folder: Path) -> Study:
-    there = Study(runs=(), **_tuples(read_definition(folder)))
+    there = read_definition(folder)
     differences = _differences("configuration", there.configuration, asked.configuration)
     for name in set(there.recipes) & set(asked.recipes):
         differences += _differences(
@@ -161,10 +161,6 @@ def _joined(asked: Study, folder: Path) -> Study:
         seeds=(*there.seeds, *(s for s in asked.seeds if s not in there.seeds)),
         recipe_settings={**there.recipe_settings, **asked.recipe_settings},
     )
-
-
-def _tuples(definition: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if k in ("recipes", "seeds") else v for k, v in definition.items()}
 
 
 def _differences(where: str, there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:

@@ -151,10 +151,9 @@ def _rows(folder: Path, configuration: Configuration) -> Path:
     said = {**asdict(configuration.data), **asdict(model), "metrics": None}
     key = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:12]
     path = folder / "data" / key
-    if not (path / "complete").exists():
+    if not PreparedTask.is_saved_in(path):
         shutil.rmtree(path, ignore_errors=True)
         prepare_data(configuration).save_to(path)
-        (path / "complete").touch()
     return path
 
 
@@ -181,18 +180,11 @@ def _work(
 ) -> None:
     if not jobs:
         return
-    ours = LocalWorkers(min(workers, len(jobs)) if workers else None) if executor is None else None
-    pool = executor if ours is None else ours
-    assert pool is not None  # one of the two is there
-    try:
-        with StudyProgress(total, total - len(jobs), console=console).shown() as progress:
-            _collect(jobs, pool, progress)
-    except BaseException:  # Ctrl-C too: what is recorded stays, what is under way is given up
-        if ours is not None:
-            ours.kill()
-        raise
-    if ours is not None:
-        ours.shutdown()
+    # On Ctrl-C what is recorded stays, and what is under way in workers of ours is given up.
+    place = LocalWorkers(workers) if executor is None else contextlib.nullcontext(executor)
+    shown = StudyProgress(total, total - len(jobs), console=console).shown()
+    with place as pool, shown as progress:
+        _collect(jobs, pool, progress)
 
 
 def _collect(jobs: Sequence[Job], pool: Executor, progress: StudyProgress) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,19 +100,14 @@ class Study:
             StudyError: There is no study in the folder, or its files cannot be read.
         """
         folder = Path(folder)
-        definition = read_definition(folder)
-        recipes = tuple(definition["recipes"])
+        asked = read_definition(folder)
         runs = [read_run(path) for path in sorted(folder.glob("runs/*/*/run.json"))]
-        return cls(
-            runs=tuple(sorted(runs, key=lambda run: _place(run, recipes))),
-            recipes=recipes,
-            seeds=tuple(definition.pop("seeds")),
-            **{k: v for k, v in definition.items() if k not in ("recipes", "seeds")},
-        )
+        runs.sort(key=lambda run: _place(run, asked.recipes))
+        return replace(asked, runs=tuple(runs))
 
 
-def read_definition(folder: Path) -> dict[str, Any]:
-    """Reads `study.json`.
+def read_definition(folder: Path) -> Study:
+    """Reads `study.json`: the study as it was asked for, without its runs.
 
     Raises:
         StudyError: The file is absent or unreadable.
@@ -133,7 +128,8 @@ def read_definition(folder: Path) -> dict[str, Any]:
     missing = {"name", "recipes", "metric", "greater_is_better", "seeds"} - set(known)
     if missing:
         raise StudyError(f"{path} is not the definition of a study: it lacks {sorted(missing)}")
-    return known
+    tuples = {"recipes": tuple(known["recipes"]), "seeds": tuple(known["seeds"]), "runs": ()}
+    return Study(**{**known, **tuples})
 
 
 def write_definition(study: Study, folder: Path) -> None:
