@@ -572,7 +572,8 @@ class TwoBodies(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.left = tr.BertModel(CONFIGS["bert"](), add_pooling_layer=False)
-        self.right = tr.BertModel(CONFIGS["bert"](), add_pooling_layer=False)
+        shallow = tr.BertConfig(**{**ENCODER, "num_hidden_layers": 2})
+        self.right = tr.BertModel(shallow, add_pooling_layer=False)
         self.output = nn.Linear(16, 2)
 
     def forward(self, input_ids: Tensor) -> Tensor:
@@ -580,23 +581,42 @@ class TwoBodies(nn.Module):
         return self.output(both[:, 0])
 
 
-def test_towers_side_by_side_are_refused_and_the_overrides_that_it_names_are_accepted() -> None:
-    model = TwoBodies()
-    with pytest.raises(LayerDiscoveryError, match="'left', 'right' are bodies side by side") as e:
+def test_bodies_side_by_side_are_aligned_at_the_top() -> None:
+    layers = LayerMap.from_model(TwoBodies())
+    assert dict(layers.blocks) == {
+        1: ("left.encoder.layer.0",),
+        2: ("left.encoder.layer.1", "right.encoder.layer.0"),
+        3: ("left.encoder.layer.2", "right.encoder.layer.1"),
+    }
+    assert layers.depth_of("right.embeddings.word_embeddings.weight") == 0
+    assert layers.depth_of("output.weight") == 4
+
+
+class UpsideDown(nn.Module):
+    """Runs its blocks from the last to the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(64, 16)
+        layers = [nn.TransformerEncoderLayer(16, 2, 24, batch_first=True) for _ in range(3)]
+        self.layers = nn.ModuleList(layers)
+        self.output = nn.Linear(16, 2)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        vectors = self.embedding(input_ids)
+        for layer in reversed(self.layers):
+            vectors = layer(vectors)
+        return self.output(vectors[:, 0])
+
+
+def test_blocks_that_run_in_another_order_are_refused_and_the_overrides_it_names_are_accepted() -> (
+    None
+):
+    model = UpsideDown()
+    with pytest.raises(LayerDiscoveryError, match="run in another order .* '2', '1', '0'") as e:
         LayerMap.from_model(model)
     advice = ast.literal_eval(str(e.value).rpartition("overrides=")[2])
     layers = LayerMap.from_model(model, overrides=advice)
-    assert layers.depth_of("output.weight") == layers.num_layers + 1
-    assert layers.depth_of("right.embeddings.word_embeddings.weight") == 0
-    assert layers.blocks[6] == ("right.encoder.layer.2",)
-
-
-def test_a_tower_that_the_text_does_not_reach_is_refused() -> None:
-    parts = {k: ENCODER[k] for k in ("hidden_size", "num_hidden_layers", "intermediate_size")}
-    config = tr.CLIPConfig(
-        text_config={**ENCODER, **parts}, vision_config={**parts, "num_attention_heads": 2},
-    )  # fmt: skip
-    with torch.device("meta"):
-        model = tr.CLIPModel(config)
-    with pytest.raises(LayerDiscoveryError, match=r"could not be followed|side by side"):
-        LayerMap.from_model(model)
+    assert dict(layers.blocks) == {1: ("layers.2",), 2: ("layers.1",), 3: ("layers.0",)}
+    assert layers.depth_of("embedding.weight") == 0
+    assert layers.depth_of("output.weight") == 4

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from hf_stabilizer.layers.flow import Flow, observe
-from hf_stabilizer.layers.inputs import attempts
+from hf_stabilizer.layers.inputs import choices
 from hf_stabilizer.layers.ladder import Ladder
-from hf_stabilizer.layers.stacks import Structure, walk_up
+from hf_stabilizer.layers.stacks import Stack, Structure, walk_up
 
 
 @dataclass
@@ -40,20 +40,32 @@ class Draft:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the table does not show: blocks that run more than once in a pass."""
+        """What the table does not show: blocks that run more than once, and what is assumed."""
         calls = self.flow.calls
-        return tuple(
+        shared = (
             f"{path} is one block that runs {calls[path]} times: its weights are shared, so it "
             "counts as one depth"
             for path in self.structure.blocks
             if calls[path] > 1
         )
+        assumed = (
+            f"no forward pass reached {tower}: its depths follow the order in which its parts are "
+            "registered; check them, and correct them with overrides"
+            for tower in self.flow.assumed
+        )
+        return *shared, *assumed
 
 
 def discover(root: nn.Module) -> Draft:
     """Collects the evidence and gives each parameter a depth, or a guess where it is in doubt."""
     structure = Structure.of(root)
     flow = look(structure)
+    others = [
+        s.path for s in structure.stacks if _runs_apart(s, flow) or _hangs_on(s, structure, flow)
+    ]
+    if others:
+        structure = structure.without(others)
+        flow = look(structure)
     draft = Draft(structure, flow, Ladder.of(structure, flow))
     for name in structure.parameters:
         depth = _inside_blocks(draft, name)
@@ -72,32 +84,93 @@ def discover(root: nn.Module) -> Draft:
     return draft
 
 
+def _runs_apart(stack: Stack, flow: Flow) -> bool:
+    """Whether the elements of a list stand beside one another, so that they are no blocks.
+
+    So do projections of several levels of a picture, or heads that predict several things.
+    """
+    paths = [path for path in flow.below if path in dict(stack.blocks)]
+    return len(paths) > 1 and not any(_is_above(b, a, flow) for a, b in pairwise(paths))
+
+
+def _hangs_on(stack: Stack, structure: Structure, flow: Flow) -> bool:
+    """Whether a list that no pass has run is no tower's own stack.
+
+    So it is for what connects towers, and for what a tower did without when the model ran.
+    """
+    if any(path in flow.below for path, _ in stack.blocks):
+        return False
+    tower = structure.tower_of(stack.path)
+    if any(tower in walk_up(inner) for inner in structure.towers):
+        return True
+    return flow.whole and tower in {structure.tower_of(path) for path in flow.below}
+
+
+def _is_above(upper: str, lower: str, flow: Flow) -> bool:
+    """Whether data reaches one block from another."""
+    waiting, seen = [upper], {upper}
+    while waiting:
+        for path in flow.below.get(waiting.pop(), ()):
+            if path == lower:
+                return True
+            if path not in seen:
+                seen.add(path)
+                waiting.append(path)
+    return False
+
+
 def look(structure: Structure) -> Flow:
-    """Observes forward passes until one shows every block; returns the one that showed most."""
-    flows = [Flow()]
-    if not structure.stacks:
-        return flows[0]
+    """Observes forward passes until every block has run: of the model, else of models in it."""
+    seen, partial = Flow(whole=False), []
     names = {parameter: name for name, parameter in structure.parameters.items()}
-    for module in _runnable(structure):
-        for arguments in attempts(module):
-            flow = observe(
-                module,
-                arguments,
-                blocks=structure.blocks,
-                linears=structure.linears,
-                names=names,
-            )
-            flow.whole = module is structure.root
-            flows.append(flow)
-            if flow.failure is None and len(flow.depths) == len(structure.blocks):
-                return flow
-    return max(flows, key=lambda flow: (len(flow.depths), flow is not flows[0], not flow.failure))
+    for path, module in _runnable(structure):
+        inside = {b for b in structure.blocks if not path or b.startswith(f"{path}.")}
+        for forms in choices(module):
+            if inside <= seen.below.keys():
+                break
+            for arguments in forms:
+                flow = observe(
+                    module,
+                    arguments,
+                    blocks=structure.blocks,
+                    linears=structure.linears,
+                    names=names,
+                )
+                if flow.failure is None:
+                    break
+                partial.append(flow)
+            else:
+                continue
+            if flow.below.keys() - seen.below.keys():
+                seen.whole = seen.whole or module is structure.root
+                seen.add(flow)
+    for flow in sorted(partial, key=lambda flow: -len(flow.below)):
+        if flow.below.keys() - seen.below.keys():
+            seen.add(flow)
+    if partial and structure.blocks.keys() - seen.below.keys():
+        seen.obstacle = max(partial, key=lambda flow: flow.uses).failure
+    if seen.whole:
+        _assume_idle_towers(structure, seen)
+    return seen
 
 
-def _runnable(structure: Structure) -> list[nn.Module]:
-    """Returns the root and, should it not run, the pre-trained models and bodies in it."""
-    inside = [module for module in structure.root.modules() if isinstance(module, PreTrainedModel)]
-    return list(dict.fromkeys([structure.root, *inside[:1], *structure.bodies.values()]))
+def _assume_idle_towers(structure: Structure, seen: Flow) -> None:
+    """Lets the blocks of a tower that no pass reached stand on one another as registered.
+
+    Only where the model has run without them: they serve another kind of input. A note says so.
+    """
+    ran = {structure.tower_of(path) for path in seen.below}
+    for tower in sorted(structure.towers - ran):
+        blocks = [path for path in structure.blocks if structure.tower_of(path) == tower]
+        seen.assumed.append(tower)
+        for lower, path in zip(["", *blocks], blocks, strict=False):
+            seen.below[path] = frozenset([lower] if lower else [])
+            seen.beside[path] = frozenset()
+
+
+def _runnable(structure: Structure) -> list[tuple[str, nn.Module]]:
+    """Returns the root and the pre-trained models in it, those outside first."""
+    return list({"": structure.root, **structure.models, **structure.bodies}.items())
 
 
 def _inside_blocks(draft: Draft, name: str) -> int | None:
@@ -119,8 +192,10 @@ def _beside_blocks(draft: Draft, name: str) -> int | None:
     """The depth of the k-th element of a list that runs in turns with the k-th block."""
     block = draft.structure.twin_block(name)
     depth = draft.ladder.depths.get(block) if block else None
-    met = {draft.ladder.level_to_depth(level) for level in draft.flow.levels.get(name, ())}
-    return depth if depth is not None and met and met <= {depth - 1, depth} else None
+    if depth is None:
+        return None
+    met = {draft.ladder.depth_behind(front) for front in draft.flow.fronts.get(name, ())}
+    return depth if met and met <= {depth - 1, depth} else None
 
 
 def _by_use(draft: Draft, name: str) -> int | None:
@@ -128,16 +203,19 @@ def _by_use(draft: Draft, name: str) -> int | None:
     flow, ladder = draft.flow, draft.ladder
     if draft.structure.block_of(name) is not None or not ladder.complete:
         return None
-    levels = {ladder.level_to_depth(level) for level in flow.levels.get(name, ())}
-    users = flow.users.get(name, set())
-    if name not in flow.feeders:
-        at_the_top = levels == {ladder.num_layers} or not draft.structure.in_body(name)
-        return ladder.num_layers + 1 if levels and at_the_top else None
+    fronts, users = flow.fronts.get(name, set()), flow.users.get(name, set())
+    met = {ladder.depth_behind(front) for front in fronts}
+    fed = flow.feeds.get(name, set())
     if users:
         return _by_users(draft, name, users)
-    if 0 in levels:
+    if not fed:
+        after = bool(met) and 0 not in met
+        beside = bool(met) and not draft.structure.in_body(name)
+        return ladder.num_layers + 1 if after or beside else None
+    if 0 in met:
         return 0
-    return levels.pop() if len(levels) == 1 else None
+    own = any(ladder.stands_on(path, front) for path in fed for front in fronts)
+    return max(met) if own else ladder.num_layers + 1 if met else None
 
 
 def _by_users(draft: Draft, name: str, users: set[str]) -> int:
@@ -168,27 +246,45 @@ def _join_limbs(draft: Draft) -> None:
 
 
 def _unused(draft: Draft, name: str) -> int | None:
-    """The depth of a parameter that the pass did not use, where its place alone decides."""
+    """The depth of a parameter that no pass used, where its place alone decides."""
     structure, ladder = draft.structure, draft.ladder
     if structure.block_of(name) is not None or not ladder.complete:
         return None
+    twin = structure.twin_block(name)
+    if twin is not None:
+        return ladder.depths[twin]
     limb = structure.limb(name)
     within = [n for n in structure.parameters if n != name and n.startswith(f"{limb}.")]
     neighbours = {draft.depths[n] for n in within if n in draft.depths}
     if len(neighbours) == 1:
         return neighbours.pop()
-    cut_short = draft.flow.failure is not None and structure.in_body(name)
-    if name in draft.flow.first_use or cut_short:
+    if draft.flow.failure is not None:
         return None
-    looked_up = isinstance(structure.owner(name), nn.Embedding)
     if structure.in_body(name):
-        learned_vector = limb == name and structure.parameters[name].dim() > 0
-        return 0 if looked_up or learned_vector else None
+        return _by_registration(draft, name)
     after = list(structure.parameters).index(name) > max(
         i for i, n in enumerate(structure.parameters) if structure.block_of(n)
     )
-    free = limb == name or looked_up
+    free = limb == name or isinstance(structure.owner(name), nn.Embedding)
     return ladder.num_layers + 1 if (after or draft.flow.whole) and not free else None
+
+
+def _by_registration(draft: Draft, name: str) -> int:
+    """The depth of an idle part of a body: 0 before the blocks of its tower, head after them.
+
+    So for a pooler that the model built on the body does without, or for what serves another kind
+    of input. It gets no gradient where no pass uses it. What lies between towers is head.
+    """
+    structure = draft.structure
+    if isinstance(structure.owner(name), nn.Embedding):
+        return 0
+    tower = structure.tower_of(name)
+    if tower not in structure.towers:
+        return draft.num_layers + 1
+    own = [n for n in structure.parameters if structure.tower_of(n) == tower]
+    first = next((i for i, n in enumerate(own) if structure.block_of(n)), len(own))
+    vector = structure.limb(name) == name and structure.parameters[name].dim() > 0
+    return 0 if vector or own.index(name) < first else draft.num_layers + 1
 
 
 def _guess(draft: Draft, name: str) -> int:

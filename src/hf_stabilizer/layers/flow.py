@@ -1,12 +1,12 @@
 """Through which blocks has the data passed when a parameter meets it?
 
-The model is run once without values (`rehearsal`), which takes milliseconds whatever its size.
-Every tensor carries its *level*: the number of blocks behind it on the longest way from the input.
-A block's depth is one more than the level of what it takes in; so a decoder that attends to an
-encoder continues above it, with no name known.
-A parameter outside the blocks is met at the level of the data that it is combined with: 0 for an
-embedding, N for a final norm or a classifier. A parameter that meets no data at first (a table of
-positions, a logit scale) waits in the tensors computed from it until they do.
+The model is run once without weights (`rehearsal`), which takes milliseconds whatever its size.
+Every tensor carries its *front*: the last blocks behind it, none for what comes from the input.
+The front of what a block takes in is what the block stands on; so a decoder that attends to an
+encoder stands on it, with no name known.
+A parameter outside the blocks is met at the front of the data that it is combined with: none for
+an embedding, the last block for a final norm or a classifier. A parameter that meets no data at
+first (a table of positions, a logit scale) waits in the tensors computed from it until they do.
 """
 
 from __future__ import annotations
@@ -29,41 +29,72 @@ from hf_stabilizer.layers.rehearsal import (
 
 # Any: torch's own hooks and modes are typed with it, and a forward pass takes anything.
 
+Front = frozenset[str]
+"""Paths of the last blocks behind some data."""
+
 
 @dataclass
 class Flow:
-    """What one forward pass showed."""
+    """What one forward pass showed, or several over parts of one model."""
 
-    depths: dict[str, int] = field(default_factory=dict)
-    """Path of a block -> 1 + the level of what it took in at its first call."""
+    below: dict[str, Front] = field(default_factory=dict)
+    """Path of a block -> the front of what it took in at its first call, in the order of calls."""
+    beside: dict[str, Front] = field(default_factory=dict)
+    """Path of a block -> the part of it that came beside the block's own stream of data."""
     calls: Counter[str] = field(default_factory=Counter)
     """Path of a block -> how often it ran."""
-    levels: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
-    """Parameter -> levels of the data that it met outside the blocks."""
+    fronts: dict[str, set[Front]] = field(default_factory=lambda: defaultdict(set))
+    """Parameter -> fronts of the data that it met outside the blocks."""
     users: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Parameter -> paths of the blocks inside which it met data."""
-    feeders: set[str] = field(default_factory=set)
-    """Parameters whose effect reached the input of a block from outside the blocks."""
+    feeds: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Parameter outside the blocks -> paths of the blocks whose input it has shaped."""
     first_use: dict[str, int] = field(default_factory=dict)
     """Parameter -> when it was first used, counted in uses."""
     last_use: dict[str, int] = field(default_factory=dict)
     """Parameter -> when it was last used outside the blocks, counted in uses."""
-    linears: dict[str, tuple[int, int | None]] = field(default_factory=dict)
-    """Path of a linear layer that ran outside the blocks -> (when it last did, input's level)."""
+    linears: dict[str, tuple[int, Front | None]] = field(default_factory=dict)
+    """Path of a linear layer that ran outside the blocks -> (when it last did, input's front)."""
     uses: int = 0
     """How many uses of parameters were counted."""
     failure: Exception | None = None
-    """Why the pass ended early, if it did."""
+    """Why a pass ended early, if it did."""
+    assumed: list[str] = field(default_factory=list)
+    """Towers that no pass has reached, whose blocks are taken to stand as they are registered."""
+    obstacle: Exception | None = None
+    """What ended a pass that might have shown the blocks that none has shown."""
     whole: bool = True
     """Whether it was the module handed in that ran, not a model inside it."""
+
+    def add(self, later: Flow) -> None:
+        """Takes in what a pass over another part of the model showed."""
+        for path in later.below.keys() - self.below.keys():
+            self.calls[path] = later.calls[path]
+        self.below = {**later.below, **self.below}
+        self.beside = {**later.beside, **self.beside}
+        for own, other in (
+            (self.fronts, later.fronts),
+            (self.users, later.users),
+            (self.feeds, later.feeds),
+        ):
+            for name, seen in other.items():
+                own[name] |= seen  # type: ignore[operator]
+        for name in later.first_use.keys() - self.first_use.keys():
+            self.first_use[name] = later.first_use[name] + self.uses
+        for name in later.last_use.keys() - self.last_use.keys():
+            self.last_use[name] = later.last_use[name] + self.uses
+        for path, (uses, front) in later.linears.items():
+            self.linears.setdefault(path, (uses + self.uses, front))
+        self.uses += later.uses
+        self.failure = self.failure or later.failure
 
 
 @dataclass(frozen=True)
 class _Mark:
     """What is known of a tensor."""
 
-    level: int | None = None
-    """Blocks behind it; None: it was made of constants and parameters, no data."""
+    front: Front | None = None
+    """The last blocks behind it; None: it was made of constants and parameters, no data."""
     waiting: tuple[str, ...] = ()
     """Parameters that have met no data yet."""
     sources: frozenset[str] = frozenset()
@@ -113,7 +144,7 @@ def observe(
 
 
 class _Tracer(TorchFunctionMode):
-    """Follows levels through every torch function that is called."""
+    """Follows fronts through every torch function that is called."""
 
     def __init__(self, flow: Flow, names: Mapping[int, str]):
         super().__init__()
@@ -138,10 +169,10 @@ class _Tracer(TorchFunctionMode):
         return out
 
     def as_data(self, value: Any) -> Any:
-        """Returns the arguments on the meta device, marked as level 0."""
+        """Returns the arguments marked as input."""
         if isinstance(value, Tensor):
-            value = value.to("meta")
-            value._flow = _Mark(0)
+            value = value.clone()
+            value._flow = _Mark(frozenset())
             return value
         if isinstance(value, Mapping):
             return {key: self.as_data(item) for key, item in value.items()}
@@ -158,19 +189,24 @@ class _Tracer(TorchFunctionMode):
         forward = block.forward
 
         def observed(*args: Any, **kwargs: Any) -> Any:
-            self._enter(path, self._join((args, kwargs)))
+            self._enter(path, (args, kwargs))
             out = forward(*args, **kwargs)
             self.inside.pop()
-            self._stamp(out, _Mark(self.flow.depths[path]))
+            self._stamp(out, _Mark(frozenset([path])))
             return out
 
         block.forward = observed
 
-    def _enter(self, path: str, taken: _Mark) -> None:
-        self.flow.feeders.update(taken.waiting, taken.sources)
+    def _enter(self, path: str, arguments: Any) -> None:
+        taken = self._join(arguments)
+        for name in (*taken.waiting, *taken.sources):
+            self.flow.feeds[name].add(path)
         for name in taken.waiting:
             self.flow.users[name].add(path)
-        self.flow.depths.setdefault(path, (taken.level or 0) + 1)
+        if path not in self.flow.below:
+            stream = next((self._mark(t).front for t in tensors_in(arguments)), None)
+            self.flow.below[path] = taken.front or frozenset()
+            self.flow.beside[path] = self.flow.below[path] - (stream or frozenset())
         self.flow.calls[path] += 1
         self.inside.append(path)
 
@@ -179,7 +215,7 @@ class _Tracer(TorchFunctionMode):
 
         def enter(_: nn.Module, args: Any) -> None:
             if not self.inside:
-                self.flow.linears[path] = (self.flow.uses, self._join(args).level)
+                self.flow.linears[path] = (self.flow.uses, self._join(args).front)
 
         linear.register_forward_pre_hook(enter)
 
@@ -189,10 +225,10 @@ class _Tracer(TorchFunctionMode):
         if mark.waiting:
             self.flow.uses += 1
             self._note(mark)
-        waits = mark.level is None and not self.inside
+        waits = mark.front is None and not self.inside
         if self.inside:
-            return _Mark(mark.level)
-        return _Mark(mark.level, mark.waiting if waits else (), mark.sources | set(mark.waiting))
+            return _Mark(mark.front)
+        return _Mark(mark.front, mark.waiting if waits else (), mark.sources | set(mark.waiting))
 
     def _note(self, mark: _Mark) -> None:
         """Writes down where the waiting parameters have met the data, if they have."""
@@ -200,17 +236,18 @@ class _Tracer(TorchFunctionMode):
             self.flow.first_use.setdefault(name, self.flow.uses)
             if self.inside:
                 self.flow.users[name].add(self.inside[-1])
-                self.flow.feeders.add(name)
+                self.flow.feeds[name].add(self.inside[-1])
             else:
                 self.flow.last_use[name] = self.flow.uses
-                if mark.level is not None:
-                    self.flow.levels[name].add(mark.level)
+                if mark.front is not None:
+                    self.flow.fronts[name].add(mark.front)
 
     def _join(self, arguments: Any) -> _Mark:
         """Returns what is known of all tensors among the arguments together."""
         marks = [self._mark(tensor) for tensor in tensors_in(arguments)]
+        fronts = [mark.front for mark in marks if mark.front is not None]
         return _Mark(
-            level=max((mark.level for mark in marks if mark.level is not None), default=None),
+            front=frozenset[str]().union(*fronts) if fronts else None,
             waiting=tuple(dict.fromkeys(name for mark in marks for name in mark.waiting)),
             sources=frozenset[str]().union(*(mark.sources for mark in marks)),
         )

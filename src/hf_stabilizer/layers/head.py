@@ -7,7 +7,7 @@ from its first linear layer on; norms before that are the body's final norm.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from torch import nn
@@ -18,17 +18,18 @@ from hf_stabilizer.layers.stacks import Structure, walk_up
 
 
 def find_head(
-    structure: Structure, flow: Flow, head: Iterable[str]
+    structure: Structure, flow: Flow, top: Collection[str], head: Collection[str]
 ) -> tuple[tuple[str, ...], str | None]:
     """Returns the paths of the pooler's modules, and the path of the classifier.
 
     Args:
         structure: The model.
         flow: What its forward pass showed.
+        top: Paths of the blocks at depth N.
         head: Names of the parameters at depth N + 1.
     """
     when = _clock(structure, flow)
-    linears = sorted(_top_linears(structure, flow, head), key=lambda path: when[path])
+    linears = sorted(_top_linears(structure, flow, top, head), key=lambda path: when[path])
     classifier = linears[-1] if linears else None
     end = float("inf")
     if classifier and _in_bare_body(structure, classifier):
@@ -62,18 +63,16 @@ def _clock(structure: Structure, flow: Flow) -> dict[str, float]:
     return {**clock, **before, **{path: uses + 0.5 for path, (uses, _) in flow.linears.items()}}
 
 
-def _top_linears(structure: Structure, flow: Flow, head: Iterable[str]) -> list[str]:
+def _top_linears(
+    structure: Structure, flow: Flow, top: Collection[str], head: Collection[str]
+) -> list[str]:
     """Returns the linear layers that ran above all blocks, or were not seen for want of a pass."""
-    top = max(flow.depths.values(), default=0)
-    if flow.whole and flow.failure is None:
-        return [path for path, (_, level) in flow.linears.items() if level == top]
-    known = set(head)
     seen = flow.linears
-    return [
-        path
-        for path in structure.linears
-        if (seen[path][1] == top if path in seen else f"{path}.weight" in known)
-    ]
+    above = [path for path in seen if (seen[path][1] or frozenset()).intersection(top)]
+    if flow.whole and flow.failure is None:
+        return above
+    unseen = [path for path in structure.linears if path not in seen and f"{path}.weight" in head]
+    return [path for path in structure.linears if path in (*above, *unseen)]
 
 
 def _in_bare_body(structure: Structure, path: str) -> bool:

@@ -1,19 +1,25 @@
 """In which order do the blocks stand on one another?
 
-Each block's depth was observed. They form a ladder when every depth 1..N has one block, or one
-element of each of several lists that take turns (attention, feed-forward, attention, ..).
+What each block stands on was observed. A block's depth is counted from the top: N, less the blocks
+on the longest way from it upwards. So blocks on top of one another have the depths 1..N, a decoder
+stands on its encoder, and towers side by side are aligned at the top. A tower that reads pictures
+or sound and hands its vectors to one that reads text stands beside it, not below, unless the two
+are an encoder and a decoder. Lists whose elements take turns (attention, feed-forward, attention,
+..) share their rungs.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from transformers import PreTrainedModel
+from hf_stabilizer.layers.flow import Flow, Front
+from hf_stabilizer.layers.stacks import Stack, Structure
 
-from hf_stabilizer.layers.flow import Flow
-from hf_stabilizer.layers.stacks import Stack, Structure, walk_up
+Below = Mapping[str, Front]
+"""Block -> the blocks that it stands on."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,8 @@ class Ladder:
     """Path of a block -> its depth; empty if the blocks form no ladder."""
     guesses: dict[str, int]
     """Path of a block -> its depth if the stacks stood on one another as registered."""
-    levels: dict[int, int]
-    """Level in the pass -> depth; the two differ where lists take turns."""
+    below: Below
+    """Block -> the blocks that it stands on, towers beside it left out."""
     reason: str = ""
     """Why the blocks form no ladder, in a sentence; empty if they do."""
 
@@ -35,12 +41,15 @@ class Ladder:
     def of(cls, structure: Structure, flow: Flow) -> Ladder:
         """Orders the blocks by what was observed."""
         guesses = {path: i for i, path in enumerate(structure.blocks, start=1)}
-        levels = _levels(structure, flow)
-        depths = {path: levels[level] for path, level in flow.depths.items()}
-        reason = _flaw(structure, flow, depths)
+        reason = _flaw(structure, flow)
         if reason:
             return cls(len(guesses), {}, guesses, {}, reason)
-        return cls(max(depths.values()), depths, guesses, levels)
+        below = _standing(structure, flow)
+        depths = _from_the_top(below, _rungs(structure, below))
+        reason = _disorder(structure, flow, depths)
+        if reason:
+            return cls(max(depths.values()), {}, depths, below, reason)
+        return cls(max(depths.values()), depths, guesses, below)
 
     @property
     def complete(self) -> bool:
@@ -55,26 +64,79 @@ class Ladder:
             rungs[depth].append(path)
         return {depth: tuple(rungs[depth]) for depth in sorted(rungs)}
 
-    def level_to_depth(self, level: int) -> int:
-        """Returns the depth of the last block behind data of this level."""
-        return self.levels.get(level, level)
+    def depth_behind(self, front: Front) -> int:
+        """Returns the depth of the last block behind some data, 0 for none."""
+        return max((self.depths[path] for path in front), default=0)
+
+    def stands_on(self, path: str, front: Front) -> bool:
+        """Whether a block takes in data with this front as its tower's own."""
+        return bool(self.below[path] & front)
 
 
-def _levels(structure: Structure, flow: Flow) -> dict[int, int]:
-    """Returns level -> depth: elements of lists that take turns stand on one rung."""
-    rungs = {path: path for path in structure.blocks}
+def _flaw(structure: Structure, flow: Flow) -> str:
+    """Returns in a sentence why the order of the blocks cannot be told; nothing if it can."""
+    if not structure.stacks:
+        return "the model has no stack of blocks (a numbered list of composite modules)"
+    idle = [path for path in structure.blocks if path not in flow.below]
+    if idle:
+        return f"the forward pass could not be followed through {_some(idle)}" + (
+            f" ({type(flow.obstacle).__name__}: {flow.obstacle})"
+            if flow.obstacle
+            else ", never run"
+        )
+    if not flow.feeds:
+        return "no parameter was seen to act on the input of the first block"
+    return ""
+
+
+def _standing(structure: Structure, flow: Flow) -> Below:
+    """Returns what each block stands on, less what only feeds its tower from beside it."""
+    return {
+        path: frozenset(b for b in below if not _is_beside(structure, flow, b, path))
+        for path, below in flow.below.items()
+    }
+
+
+def _is_beside(structure: Structure, flow: Flow, giver: str, taker: str) -> bool:
+    """Whether a block of another tower feeds this one as pictures or sound feed a text model.
+
+    In an encoder-decoder the decoder stands on the encoder; it is one by its configuration, or
+    because every block of the decoder takes in the encoder's vectors beside its own stream.
+    """
+    giving, taking = structure.tower_of(giver), structure.tower_of(taker)
+    if giving == taking or not structure.reads_text(taking) or structure.reads_text(giving):
+        return False
+    if structure.is_encoder_decoder(giving, taking):
+        return False
+    stack = next(stack for stack in structure.stacks if taker in dict(stack.blocks))
+    return not all(giver in flow.beside[path] for path, _ in stack.blocks)
+
+
+def _rungs(structure: Structure, below: Below) -> dict[str, str]:
+    """Returns block -> the block that stands for its rung: lists that take turns share rungs."""
+    rungs = {path: path for path in below}
+    heights = _from_the_top(below, rungs)
     for stacks in _side_by_side(structure):
         rows = list(zip(*([path for path, _ in stack.blocks] for stack in stacks), strict=True))
-        reached = [[flow.depths.get(path, 0) for path in row] for row in rows]
+        reached = [[heights[path] for path in row] for row in rows]
         if all(max(low) < min(high) for low, high in pairwise(reached)):
             rungs.update({path: row[0] for row in rows for path in row})
-    depths: dict[int, int] = {0: 0}
-    depth, last = 0, ""
-    for path, level in sorted(flow.depths.items(), key=lambda item: item[1]):
-        depth += rungs[path] != last and level not in depths
-        last = rungs[path]
-        depths[level] = depth
-    return depths
+    return rungs
+
+
+def _from_the_top(below: Below, rungs: Mapping[str, str]) -> dict[str, int]:
+    """Returns the depth of each block, N less the rungs on the longest way upwards."""
+    above: dict[str, set[str]] = defaultdict(set)
+    for path, lower in below.items():
+        for giver in lower:
+            if rungs[giver] != rungs[path]:
+                above[rungs[giver]].add(rungs[path])
+    heights: dict[str, int] = {}
+    # Blocks stand in the order of their first calls, so what lies above one comes later.
+    for rung in reversed([path for path in below if rungs[path] == path]):
+        heights[rung] = 1 + max((heights.get(upper, 0) for upper in above[rung]), default=0)
+    top = max(heights.values())
+    return {path: top + 1 - heights[rungs[path]] for path in below}
 
 
 def _side_by_side(structure: Structure) -> list[list[Stack]]:
@@ -85,47 +147,17 @@ def _side_by_side(structure: Structure) -> list[list[Stack]]:
     return [group for group in groups.values() if len(group) > 1 and len(group[0].blocks) > 1]
 
 
-def _flaw(structure: Structure, flow: Flow, depths: dict[str, int]) -> str:
-    """Returns in a sentence why the blocks form no ladder; nothing if they do."""
-    if not structure.stacks:
-        return "the model has no stack of blocks (a numbered list of composite modules)"
-    idle = [path for path in structure.blocks if path not in flow.depths]
-    if idle:
-        return f"the forward pass could not be followed through {_some(idle)}" + (
-            f" ({type(flow.failure).__name__}: {flow.failure})" if flow.failure else ", never run"
-        )
-    towers = [path for path, body in structure.bodies.items() if _holds_block(structure, path)]
-    if len(towers) > 1:
-        return f"{_some(towers)} are bodies side by side"
-    levels = defaultdict(list)
-    for path, level in flow.depths.items():
-        levels[level].append(path)
-    rivals = next((paths for paths in levels.values() if len(paths) > 1), None)
-    if rivals:
-        return f"{_some(rivals)} run side by side, on the same input"
-    if _crosses_senses(structure):
-        return "one stack reads pictures or sound and another stands on it"
-    if not flow.feeders:
-        return "no parameter was seen to act on the input of the first block"
+def _disorder(structure: Structure, flow: Flow, depths: Mapping[str, int]) -> str:
+    """Returns in a sentence what contradicts the order of registration; nothing if all is well."""
+    for stack in structure.stacks:
+        paths = [path for path, _ in stack.blocks]
+        run = sorted(paths, key=list(flow.below).index)
+        if [depths[path] for path in paths] != sorted(depths[path] for path in paths):
+            return (
+                f"the blocks of {stack.path!r} run in another order than they are registered: "
+                f"{_some([path.rpartition('.')[2] for path in run])}"
+            )
     return ""
-
-
-def _crosses_senses(structure: Structure) -> bool:
-    """Whether a tower that reads pictures or sound feeds a stack of another kind.
-
-    Unless an encoder-decoder joins them, such towers are aligned at the top, not stacked.
-    """
-    kinds = {type(block) for block in structure.blocks.values()}
-    models = [body for body in structure.bodies.values() if isinstance(body, PreTrainedModel)]
-    return len(kinds) > 1 and any(
-        body.main_input_name != "input_ids"
-        and not getattr(body.config, "is_encoder_decoder", False)
-        for body in models
-    )
-
-
-def _holds_block(structure: Structure, path: str) -> bool:
-    return any(path in (block, *walk_up(block)) for block in structure.blocks)
 
 
 def _some(paths: list[str]) -> str:

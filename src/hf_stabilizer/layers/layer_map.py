@@ -97,13 +97,15 @@ class LayerMap:
         chosen = Overrides.parse(model, overrides or {})
         draft = settle(discover(model), chosen)
         structure = draft.structure
-        top = [name for name, depth in draft.depths.items() if depth > draft.num_layers]
-        pooler, classifier = find_head(structure, draft.flow, top)
+        blocks = draft.ladder.blocks
+        head = [name for name, depth in draft.depths.items() if depth > draft.num_layers]
+        top = blocks.get(draft.num_layers, ())
+        pooler, classifier = find_head(structure, draft.flow, top, head)
         depths = {id(p): draft.depths[name] for name, p in structure.parameters.items()}
         everywhere = model.named_parameters(remove_duplicate=False)
         return cls(
             num_layers=draft.num_layers,
-            blocks=draft.ladder.blocks,
+            blocks=blocks,
             pooler=pooler,
             classifier=classifier,
             notes=draft.notes,

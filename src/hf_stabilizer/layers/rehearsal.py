@@ -1,9 +1,11 @@
-"""How can a model run without its values? On a twin that has its code, and tensors on meta.
+"""How can a model run without its weights? On a twin that has its code, and tensors on meta.
 
-The meta device computes shapes alone, so a pass costs the same whatever the width. Where the code
-asks for a value all the same, it is told that nothing is set and that every mask is whole. A block
-that still cannot run is passed over; one that is built and fed like an earlier one gives out what
-that one gave, for the inside of blocks is known from their structure.
+The meta device computes shapes alone, so a pass costs the same whatever the width. What is made of
+constants and inputs alone (token ids, masks, positions, sizes of images) keeps its values, on the
+CPU, for the code branches on it; where it asks for a value that depends on weights, it is told
+that nothing is set and that every mask is whole. A function or block that cannot run on shapes is
+passed over; a block that is built and fed like an earlier one gives out what that one gave, for
+the inside of blocks is known from their structure.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.fx.experimental import _config
 from transformers.utils import logging
 
@@ -45,20 +48,28 @@ def twin_of(module: nn.Module, twins: dict[int, Any]) -> Any:
     own = {k: copy.copy(v) if type(v) in (dict, list) else v for k, v in module.__dict__.items()}
     own.pop("forward", None)  # accelerate's wrapper, which is bound to the original
     twin.__dict__ = {**own, **nn.Module().__dict__, "training": False}
-    for kind in ("_parameters", "_buffers"):
-        tensors = getattr(module, kind).items()
-        getattr(twin, kind).update({k: _without_values(t, twins) for k, t in tensors})
+    for kind, copied in (("_parameters", _empty), ("_buffers", _buffer)):
+        for key, tensor in getattr(module, kind).items():
+            if tensor is not None and id(tensor) not in twins:
+                twins[id(tensor)] = copied(tensor)
+            getattr(twin, kind)[key] = tensor if tensor is None else twins[id(tensor)]
     children = module._modules.items()
     twin._modules.update({k: m if m is None else twin_of(m, twins) for k, m in children})
     return twin
 
 
-def _without_values(tensor: Any, twins: dict[int, Any]) -> Any:
-    if tensor is not None and id(tensor) not in twins:
-        empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-        parameter = isinstance(tensor, nn.Parameter)
-        twins[id(tensor)] = nn.Parameter(empty, requires_grad=False) if parameter else empty
-    return tensor if tensor is None else twins[id(tensor)]
+def _empty(parameter: Tensor) -> Tensor:
+    empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+    return nn.Parameter(empty, requires_grad=False)
+
+
+def _buffer(tensor: Tensor) -> Tensor:
+    """Returns a buffer without values, unless it holds whole numbers: positions, indices."""
+    if tensor.is_floating_point() or tensor.is_complex():
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    if tensor.is_meta:
+        return torch.zeros(tensor.shape, dtype=tensor.dtype)
+    return tensor.detach().cpu().clone()
 
 
 @contextlib.contextmanager
@@ -75,7 +86,6 @@ def without_values() -> Iterator[None]:
         torch.no_grad(),
         torch.random.fork_rng(devices=[]),
         _config.patch(meta_nonzero_assume_all_nonzero=True),  # type: ignore[attr-defined]
-        torch.device("meta"),
     ):
         stack.callback(logging.set_verbosity, verbosity)
         logging.set_verbosity(_SILENT)
@@ -144,24 +154,84 @@ def _afresh(value: Any) -> Any:
 
 
 def answer(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Calls a function of torch; answers in its place where it would need values."""
+    """Calls a function of torch; answers in its place where it would need values.
+
+    What is known stays on the CPU, whatever device the code asks for; together with what is
+    unknown it becomes unknown.
+    """
+    tensors = list(tensors_in((args, kwargs)))
+    unknown = any(tensor.is_meta for tensor in tensors)
     instead = _ANSWERS.get(func)
-    if instead and args and isinstance(args[0], Tensor) and args[0].is_meta:
+    if instead and len(args) == 1 and not kwargs and unknown:
         return instead(args[0])
-    if func is Tensor.__getitem__:
-        args = (args[0], _whole_slices(args[1]))
-    return func(*args, **kwargs)
+    if func is Tensor.__contains__ and unknown:
+        return False
+    if func in (Tensor.__getitem__, Tensor.__setitem__) and unknown:
+        args = (args[0], _plain_index(args[1]), *args[2:])
+    if func is torch.repeat_interleave and unknown:
+        kwargs = {**kwargs, **_output_size(*args, **kwargs)}
+    device = torch.device("meta" if unknown else "cpu")
+    args, kwargs = (_moved(item, device, unknown=unknown) for item in (args, kwargs))
+    if kwargs.get("device") is not None:
+        kwargs = {**kwargs, "device": device}
+    try:
+        return func(*args, **kwargs)
+    except Exception:
+        if not unknown:
+            raise
+        return _passed_over(func, args)
 
 
-def _whole_slices(index: Any) -> Any:
-    """Replaces slices between bounds that only values would give."""
+def _moved(value: Any, device: torch.device, *, unknown: bool) -> Any:
+    """Replaces tensors and devices in a nest by those of one device."""
+    if isinstance(value, torch.device):
+        return device
+    if isinstance(value, Tensor):
+        mixes = value.is_meta or value.dim() == 0  # a number goes with tensors of any device
+        return value if mixes or not unknown else value.to(device)
+    if type(value) in (tuple, list):
+        return type(value)(_moved(item, device, unknown=unknown) for item in value)
+    if type(value) is dict:
+        return {key: _moved(item, device, unknown=unknown) for key, item in value.items()}
+    return value
+
+
+def _passed_over(func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Gives what a function that does not fit the shapes would give, as far as can be told.
+
+    Raises:
+        Exception: The one at hand, where it cannot.
+    """
+    first = next(tensors_in(args), None)
+    if first is None:
+        raise  # noqa: PLE0704 - called while the exception is handled
+    if func is F.linear:
+        return first.new_empty((*first.shape[:-1], args[1].shape[0]))
+    return torch.empty_like(first)
+
+
+def _plain_index(index: Any) -> Any:
+    """Replaces slices between bounds that only weights would give, and masks that are known."""
     if isinstance(index, tuple):
-        return tuple(_whole_slices(item) for item in index)
-    if isinstance(index, slice) and isinstance(index.start, Tensor) | isinstance(
-        index.stop, Tensor
-    ):
-        return slice(None)
-    return index
+        return tuple(part for item in index for part in _plain_items(item))
+    items = _plain_items(index)
+    return items[0] if len(items) == 1 else items
+
+
+def _plain_items(item: Any) -> tuple[Any, ...]:
+    if isinstance(item, slice):
+        bounds = (item.start, item.stop)
+        unknown = any(isinstance(bound, Tensor) and bound.is_meta for bound in bounds)
+        return (slice(None),) if unknown else (item,)
+    if isinstance(item, Tensor) and item.dtype == torch.bool and not item.is_meta:
+        return item.nonzero(as_tuple=True)
+    return (item,)
+
+
+def _output_size(tensor: Any, repeats: Any = None, *_: Any, **__: Any) -> dict[str, int]:
+    """Tells `repeat_interleave` how much it gives, where the repeats are known."""
+    known = isinstance(repeats, Tensor) and not repeats.is_meta and tensor is not None
+    return {"output_size": int(repeats.sum())} if known and repeats.numel() > 1 else {}
 
 
 def _zero(tensor: Tensor) -> Any:
@@ -175,11 +245,11 @@ def _zeros(tensor: Tensor) -> Any:
 _ANSWERS: dict[Any, Callable[[Tensor], Any]] = {
     Tensor.item: _zero,
     Tensor.tolist: _zeros,
+    Tensor.cpu: lambda tensor: tensor,
     Tensor.__bool__: lambda tensor: bool(_zero(tensor)),
     Tensor.__int__: lambda tensor: int(_zero(tensor)),
     Tensor.__index__: lambda tensor: int(_zero(tensor)),
     Tensor.__float__: lambda tensor: float(_zero(tensor)),
-    Tensor.__contains__: lambda tensor: False,
-    torch.clamp: torch.empty_like,  # DeBERTa bounds it by a tensor
-    torch.unique_consecutive: lambda tensor: tensor[:1],  # BART counts the ends of its sentences
+    Tensor.all: lambda tensor: torch.ones((), dtype=torch.bool, device="cpu"),
+    torch._is_all_true: lambda tensor: True,
 }

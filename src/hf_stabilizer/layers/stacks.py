@@ -8,7 +8,7 @@ different width that consist of stacks of their own (Swin), give way to the stac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +17,9 @@ from transformers import PreTrainedModel
 
 _MATRICES_PER_BLOCK = 2
 """The thinnest blocks known (FNet) hold two; a stem, a convolution with its norm, holds one."""
+
+_TEXT = "input_ids"
+"""What `main_input_name` says of a model that reads text."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,49 @@ class Structure:
             for path, module in self.root.named_modules()
             if self._is_linear(module) and self.block_of(path) is None
         }
+
+    def without(self, paths: Collection[str]) -> Structure:
+        """Returns the same structure less the stacks at these paths."""
+        kept = tuple(stack for stack in self.stacks if stack.path not in paths)
+        return Structure(self.root, self.bodies, kept)
+
+    @cached_property
+    def models(self) -> dict[str, PreTrainedModel]:
+        """Path -> pre-trained model, those inside others too."""
+        every = self.root.named_modules()
+        return {path: module for path, module in every if isinstance(module, PreTrainedModel)}
+
+    def tower_of(self, path: str) -> str:
+        """Returns the path of the tower that a module or parameter belongs to.
+
+        A tower is what one kind of configuration describes: the text and the vision model in a
+        CLIP. The root, where no pre-trained model is around it.
+        """
+        around = [above for above in (path, *walk_up(path)) if above in self.models]
+        kinds = [type(self.models[above].config) for above in around]
+        same = [above for above, kind in zip(around, kinds, strict=True) if kind is kinds[0]]
+        return same[-1] if same else ""
+
+    @cached_property
+    def towers(self) -> frozenset[str]:
+        """Paths of the towers that hold blocks."""
+        return frozenset(self.tower_of(path) for path in self.blocks)
+
+    def reads_text(self, tower: str) -> bool:
+        """Whether a tower's own input is text; so it is, too, where nothing says otherwise."""
+        return tower not in self.models or self.models[tower].main_input_name == _TEXT
+
+    def is_encoder_decoder(self, *towers: str) -> bool:
+        """Whether the smallest pre-trained model around these towers is an encoder-decoder."""
+        shared = [
+            path
+            for path in self.models
+            if all(path in (tower, *walk_up(tower)) for tower in towers)
+        ]
+        around = max(shared, key=len, default=None)
+        return around is not None and bool(
+            getattr(self.models[around].config, "is_encoder_decoder", False)
+        )
 
     def block_of(self, path: str) -> str | None:
         """Returns the path of the block around a module or parameter, if there is one."""
