@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 from ruamel.yaml import YAML
 
 from hf_stabilizer.cli import _without_secrets, main, read_overrides
@@ -115,6 +116,27 @@ def test_layers_takes_a_model_folder(
     code, out, _ = run("layers", str(model_folder), "--parameters", capsys=capsys)
     assert code == 0
     assert "bert.encoder.layer.0.attention.self.query.weight" in out
+
+
+def test_layers_shows_what_the_checkpoint_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
+    text = {**sizes, "vocab_size": 32, "num_hidden_layers": 3}
+    vision = {**sizes, "image_size": 8, "patch_size": 4, "num_hidden_layers": 2}
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    transformers.CLIPModel(config).save_pretrained(tmp_path / "clip")
+    main(["layers", str(tmp_path / "clip"), "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["label"] for row in rows][-2:] == ["layer_03", "head"]
+    assert rows[1]["blocks"] == ["text_model.encoder.layers.0"]
+    assert set(rows[3]["blocks"]) == {
+        "text_model.encoder.layers.2",
+        "vision_model.encoder.layers.1",
+    }
+    with pytest.raises(SystemExit):
+        main(["layers", str(tmp_path / "clip"), "--task", "text-classification"])
+    assert "no text-classification model of type 'clip'" in capsys.readouterr().err
 
 
 def test_plot_lr_writes_a_picture_and_a_table(

@@ -613,7 +613,7 @@ def test_blocks_that_run_in_another_order_are_refused_and_the_overrides_it_names
     None
 ):
     model = UpsideDown()
-    with pytest.raises(LayerDiscoveryError, match="run in another order .* '2', '1', '0'") as e:
+    with pytest.raises(LayerDiscoveryError, match=r"run in another order .* '2', '1', '0'") as e:
         LayerMap.from_model(model)
     advice = ast.literal_eval(str(e.value).rpartition("overrides=")[2])
     layers = LayerMap.from_model(model, overrides=advice)

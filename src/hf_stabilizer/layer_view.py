@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from hf_stabilizer.arguments import StabilizerArguments, check_blocks, find_layers
 from hf_stabilizer.configuration import Configuration, load_configuration
 from hf_stabilizer.data import resolve_location
 from hf_stabilizer.errors import ConfigurationError, first_line
+from hf_stabilizer.layers import LayerMap
 from hf_stabilizer.models import auto_class
 from hf_stabilizer.optimizers import curve_from_arguments
 from hf_stabilizer.parameter_groups import param_groups
@@ -47,13 +49,17 @@ class LayerRow:
     """Its peak learning rate; None where it is frozen."""
     fate: str
     """What becomes of it before training: "re-initialised", "frozen", "classifier fitted", ""."""
+    blocks: tuple[str, ...]
+    """Paths of the modules that form the block there; none for embeddings and head."""
     names: tuple[str, ...]
     """Names of its parameters."""
 
 
-def layer_rows(model: nn.Module, args: StabilizerArguments) -> list[LayerRow]:
+def layer_rows(
+    model: nn.Module, args: StabilizerArguments, layers: LayerMap | None = None
+) -> list[LayerRow]:
     """Returns one row for each depth of a model, from the embeddings to the head."""
-    layers = find_layers(model, args)
+    layers = layers or find_layers(model, args)
     check_blocks(args, layers.num_layers)
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     groups = param_groups(
@@ -72,7 +78,8 @@ def layer_rows(model: nn.Module, args: StabilizerArguments) -> list[LayerRow]:
         count = sum(sizes[name] for name in names)
         rate = None if fate == "frozen" else rates.get(depth)
         label = layers.label(depth)
-        rows.append(LayerRow(depth, label, count, count / total, rate, fate, names))
+        blocks = layers.blocks.get(depth, ())
+        rows.append(LayerRow(depth, label, count, count / total, rate, fate, blocks, names))
     return rows
 
 
@@ -88,8 +95,10 @@ def show_layers(
     is_file = model.endswith((".yaml", ".yml"))
     config: Any = Path(model) if is_file else {"model_name_or_path": model}
     configuration = load_configuration(config, recipe=recipe, overrides=overrides)
-    built = skeleton(configuration)
-    rows = layer_rows(built, configuration.arguments(output_dir="unused"))
+    built = skeleton(configuration, own_class=not is_file and "task" not in (overrides or {}))
+    args = configuration.arguments(output_dir="unused")
+    layers = find_layers(built, args)
+    rows = layer_rows(built, args, layers)
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return
@@ -99,13 +108,20 @@ def show_layers(
     total = sum(row.parameters for row in rows)
     console.print(f"{type(built).__name__}: {len(rows) - 2} blocks, {total:,} parameters")
     console.print(_table(rows, parameters))
+    for note in layers.notes:
+        console.print(note, highlight=False)
 
 
-def skeleton(configuration: Configuration) -> PreTrainedModel:
+def skeleton(configuration: Configuration, *, own_class: bool = False) -> PreTrainedModel:
     """Builds the model without its weights, on the meta device: it costs no memory.
 
+    Args:
+        configuration: What names the model and the task.
+        own_class: Whether a model that does not exist for the task is built as the class that
+            its checkpoint holds.
+
     Raises:
-        ConfigurationError: There is no such model.
+        ConfigurationError: There is no such model, or none for the task.
     """
     location = resolve_location(configuration.model.model_name_or_path)
     try:
@@ -113,8 +129,20 @@ def skeleton(configuration: Configuration) -> PreTrainedModel:
     except (OSError, ValueError, KeyError) as error:
         name = configuration.model.model_name_or_path
         raise ConfigurationError(f"cannot read the model {name!r}: {first_line(error)}") from error
+    task = configuration.model.task
+    builder = auto_class(task)
+    if type(config) not in builder._model_mapping:
+        if not own_class:
+            raise ConfigurationError(
+                f"transformers has no {task} model of type {config.model_type!r}, which "
+                f"{configuration.model.model_name_or_path!r} is; choose another task or model"
+            )
+        builder = AutoModel
+    held = getattr(transformers, (config.architectures or [""])[0], None)
     with torch.device("meta"):
-        model: PreTrainedModel = auto_class(configuration.model.task).from_config(config)
+        if builder is AutoModel and held is not None:
+            return held(config)  # type: ignore[no-any-return] # classes of transformers are looked up by name
+        model: PreTrainedModel = builder.from_config(config)
     return model
 
 
@@ -177,11 +205,18 @@ def _table(rows: Iterable[LayerRow], parameters: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("depth", "layer", "parameters", "share", "rate", ""):
         table.add_column(name, justify="left" if name in ("layer", "") else "right")
+    table.add_column("modules", no_wrap=True, overflow="ellipsis")
     for row in rows:
         rate = "-" if row.rate is None else f"{row.rate:.4g}"
         table.add_row(
-            str(row.depth), row.label, f"{row.parameters:,}", f"{row.share:.1%}", rate, row.fate
+            str(row.depth),
+            row.label,
+            f"{row.parameters:,}",
+            f"{row.share:.1%}",
+            rate,
+            row.fate,
+            ", ".join(row.blocks),
         )
         for name in row.names if parameters else ():
-            table.add_row("", f"  {name}", "", "", "", "")
+            table.add_row("", f"  {name}", "", "", "", "", "")
     return table

@@ -15,9 +15,9 @@ from itertools import pairwise
 
 from torch import nn
 
-from hf_stabilizer.layers.flow import Flow, observe
-from hf_stabilizer.layers.inputs import choices
+from hf_stabilizer.layers.flow import Flow
 from hf_stabilizer.layers.ladder import Ladder
+from hf_stabilizer.layers.passes import look
 from hf_stabilizer.layers.stacks import Stack, Structure, walk_up
 
 
@@ -117,60 +117,6 @@ def _is_above(upper: str, lower: str, flow: Flow) -> bool:
                 seen.add(path)
                 waiting.append(path)
     return False
-
-
-def look(structure: Structure) -> Flow:
-    """Observes forward passes until every block has run: of the model, else of models in it."""
-    seen, partial = Flow(whole=False), []
-    names = {parameter: name for name, parameter in structure.parameters.items()}
-    for path, module in _runnable(structure):
-        inside = {b for b in structure.blocks if not path or b.startswith(f"{path}.")}
-        for forms in choices(module):
-            if inside <= seen.below.keys():
-                break
-            for arguments in forms:
-                flow = observe(
-                    module,
-                    arguments,
-                    blocks=structure.blocks,
-                    linears=structure.linears,
-                    names=names,
-                )
-                if flow.failure is None:
-                    break
-                partial.append(flow)
-            else:
-                continue
-            if flow.below.keys() - seen.below.keys():
-                seen.whole = seen.whole or module is structure.root
-                seen.add(flow)
-    for flow in sorted(partial, key=lambda flow: -len(flow.below)):
-        if flow.below.keys() - seen.below.keys():
-            seen.add(flow)
-    if partial and structure.blocks.keys() - seen.below.keys():
-        seen.obstacle = max(partial, key=lambda flow: flow.uses).failure
-    if seen.whole:
-        _assume_idle_towers(structure, seen)
-    return seen
-
-
-def _assume_idle_towers(structure: Structure, seen: Flow) -> None:
-    """Lets the blocks of a tower that no pass reached stand on one another as registered.
-
-    Only where the model has run without them: they serve another kind of input. A note says so.
-    """
-    ran = {structure.tower_of(path) for path in seen.below}
-    for tower in sorted(structure.towers - ran):
-        blocks = [path for path in structure.blocks if structure.tower_of(path) == tower]
-        seen.assumed.append(tower)
-        for lower, path in zip(["", *blocks], blocks, strict=False):
-            seen.below[path] = frozenset([lower] if lower else [])
-            seen.beside[path] = frozenset()
-
-
-def _runnable(structure: Structure) -> list[tuple[str, nn.Module]]:
-    """Returns the root and the pre-trained models in it, those outside first."""
-    return list({"": structure.root, **structure.models, **structure.bodies}.items())
 
 
 def _inside_blocks(draft: Draft, name: str) -> int | None:

@@ -72,13 +72,12 @@ class Flow:
             self.calls[path] = later.calls[path]
         self.below = {**later.below, **self.below}
         self.beside = {**later.beside, **self.beside}
-        for own, other in (
-            (self.fronts, later.fronts),
-            (self.users, later.users),
-            (self.feeds, later.feeds),
-        ):
-            for name, seen in other.items():
-                own[name] |= seen  # type: ignore[operator]
+        for name, fronts in later.fronts.items():
+            self.fronts[name] |= fronts
+        for name, users in later.users.items():
+            self.users[name] |= users
+        for name, fed in later.feeds.items():
+            self.feeds[name] |= fed
         for name in later.first_use.keys() - self.first_use.keys():
             self.first_use[name] = later.first_use[name] + self.uses
         for name in later.last_use.keys() - self.last_use.keys():
@@ -102,6 +101,7 @@ class _Mark:
 
 
 _UNKNOWN = _Mark()
+_INPUT = _Mark(frozenset())
 
 
 def observe(
@@ -172,7 +172,7 @@ class _Tracer(TorchFunctionMode):
         """Returns the arguments marked as input."""
         if isinstance(value, Tensor):
             value = value.clone()
-            value._flow = _Mark(frozenset())
+            value._flow = _INPUT
             return value
         if isinstance(value, Mapping):
             return {key: self.as_data(item) for key, item in value.items()}
@@ -260,6 +260,9 @@ class _Tracer(TorchFunctionMode):
         return mark
 
     def _stamp(self, value: Any, mark: _Mark) -> None:
+        """Marks tensors; whole numbers and masks, which carry no gradient, forget their way."""
+        forgetful = _UNKNOWN if mark.front is None else _INPUT
         for tensor in tensors_in(value):
             if id(tensor) not in self.names:
-                tensor._flow = mark  # type: ignore[attr-defined]
+                differentiable = tensor.is_floating_point() or tensor.is_complex()
+                tensor._flow = mark if differentiable else forgetful  # type: ignore[attr-defined]

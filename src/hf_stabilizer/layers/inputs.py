@@ -181,7 +181,7 @@ def _texts(sizes: _Sizes) -> list[Form]:
     codes = sizes.of("num_codebooks", "num_channels", default=0)
     if codes:
         rows = _ids(sizes, codes, _LENGTH)
-        columns = [lambda n=n: rows().T[None, :, :1].repeat(1, 1, n) for n in (codes, codes + 1)]  # type: ignore[misc]
+        columns = [lambda n=n: rows().T[None, :, :1].repeat(1, 1, n) for n in (codes, codes + 1)]
         forms += [rows, *columns]
     return forms
 
@@ -260,6 +260,10 @@ _KINDS: dict[str, Callable[[_Sizes], list[Form]]] = {
     "merge_sizes": lambda _: [lambda: torch.tensor([2])],
     "mm_token_type_ids": lambda _: [lambda: torch.zeros((1, _LENGTH), dtype=torch.long)],
     "latents": lambda s: [_floats(1, s.of(*_WIDTH, default=32), _LENGTH)],
+    "flattened_patches": lambda s: [_floats(1, _GRID * _GRID, 2 + s.patch)],
+    "feature_attention_mask": lambda s: [_ones(1, s.ticks)],
+    "feature_lens": lambda s: [lambda: torch.tensor([s.ticks])],
+    "freq": lambda _: [lambda: torch.zeros((1, 1), dtype=torch.long)],
     "aspect_ratio_ids": lambda _: [_ones(1, 1)],
     "aspect_ratio_mask": lambda s: [_ones(1, 1, s.of("max_num_tiles", default=1))],
     "target_sizes": lambda _: [lambda: torch.tensor([[_GRID, _GRID]])],

@@ -101,15 +101,40 @@ def _is_beside(structure: Structure, flow: Flow, giver: str, taker: str) -> bool
     """Whether a block of another tower feeds this one as pictures or sound feed a text model.
 
     In an encoder-decoder the decoder stands on the encoder; it is one by its configuration, or
-    because every block of the decoder takes in the encoder's vectors beside its own stream.
+    because every block of the decoder takes in the encoder's vectors beside its own stream. What
+    has no input of its own and feeds no other tower fuses those that it stands on.
     """
     giving, taking = structure.tower_of(giver), structure.tower_of(taker)
-    if giving == taking or not structure.reads_text(taking) or structure.reads_text(giving):
+    if giving == taking or not structure.reads_text(taking):
         return False
-    if structure.is_encoder_decoder(giving, taking):
+    if structure.reads_text(giving) and not _senses(structure, flow, giving):
+        return False
+    if structure.is_encoder_decoder(giving, taking) or _fuses(structure, flow, taking):
         return False
     stack = next(stack for stack in structure.stacks if taker in dict(stack.blocks))
     return not all(giver in flow.beside[path] for path, _ in stack.blocks)
+
+
+def _senses(structure: Structure, flow: Flow, tower: str) -> bool:
+    """Whether a tower works on what one that reads pictures or sound gave it (a Q-Former)."""
+    own = [path for path in flow.below if structure.tower_of(path) == tower]
+    givers = {structure.tower_of(giver) for path in own for giver in flow.below[path]}
+    return not all(map(structure.reads_text, givers - {tower}))
+
+
+def _fuses(structure: Structure, flow: Flow, tower: str) -> bool:
+    """Whether a tower takes in nothing but what other towers gave it, and feeds none."""
+    fed = any(
+        structure.tower_of(giver) == tower != structure.tower_of(path)
+        for path, below in flow.below.items()
+        for giver in below
+    )
+    reads = any(
+        frozenset() in flow.fronts[name] and flow.feeds[name]
+        for name in flow.fronts
+        if structure.tower_of(name) == tower
+    )
+    return not fed and not reads
 
 
 def _rungs(structure: Structure, below: Below) -> dict[str, str]:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.fx.experimental import _config
 from transformers.utils import logging
 
@@ -122,15 +122,16 @@ class Rehearsal:
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yields the tensors in a nest of tuples, lists and mappings."""
+    """Yields the tensors in a nest of tuples, lists, mappings and dataclasses."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list):
         for item in value:
             yield from tensors_in(item)
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
+        yield from tensors_in(list(value.values()))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from tensors_in(list(vars(value).values()))
 
 
 def _described(value: Any) -> object:
@@ -204,8 +205,8 @@ def _passed_over(func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """
     first = next(tensors_in(args), None)
     if first is None:
-        raise  # noqa: PLE0704 - called while the exception is handled
-    if func is F.linear:
+        raise
+    if func is nn.functional.linear:
         return first.new_empty((*first.shape[:-1], args[1].shape[0]))
     return torch.empty_like(first)
 
