@@ -29,6 +29,7 @@ from hf_stabilizer import (
     layerwise_decay,
 )
 from hf_stabilizer.optimizers import _keep_embeddings_in_32_bits, curve_from_arguments
+from hf_stabilizer.parameter_groups import check_coverage
 from tests import reference
 from tests.tiny import Rows, same_weights, tiny_bert, training_arguments
 
@@ -309,6 +310,24 @@ def test_a_checkpoint_of_other_parameters_is_refused(change, tmp_path):
             optimizer_cls_and_kwargs=socket,
             resume=str(tmp_path / "checkpoint-3"),
         )
+
+
+def test_what_is_unfrozen_after_the_optimizer_was_made_is_missed_at_the_first_step(tmp_path):
+    model, args = tiny_bert(), training_arguments(tmp_path)
+    model.bert.pooler.requires_grad_(False)
+    optimizer = create_llrd_optimizer(model, args)
+    model.bert.pooler.requires_grad_(True)
+    with pytest.raises(ConfigurationError, match=r"2 .* in no group .* 'bert.pooler.dense.weight'"):
+        trained(args, model=model, optimizers=(optimizer, None))
+
+
+def test_an_optimizer_that_holds_a_parameter_twice_is_refused():
+    model = tiny_bert()
+    parameters = list(model.parameters())
+    optimizer = torch.optim.SGD([{"params": parameters}], lr=0.1)
+    optimizer.param_groups.append({**optimizer.param_groups[0], "params": parameters[:1]})
+    with pytest.raises(ConfigurationError, match=r"in it twice, .*word_embeddings.weight' first"):
+        check_coverage(model, optimizer)
 
 
 def test_other_rates_than_the_checkpoints_are_told(tmp_path):

@@ -24,7 +24,13 @@ from hf_stabilizer.learning_rates import (
     layerwise_decay,
 )
 from hf_stabilizer.optimizer_conflicts import refuse_conflicts, refuse_own_groups
-from hf_stabilizer.parameter_groups import check_rates, compare_groups, param_groups
+from hf_stabilizer.parameter_groups import (
+    check_coverage,
+    check_coverage_again,
+    check_rates,
+    compare_groups,
+    param_groups,
+)
 from hf_stabilizer.schedules import check_schedule
 
 # Any in this module: keyword arguments for the Trainer, and values of options of any type.
@@ -280,6 +286,8 @@ def _create_optimizer(
     # Schedules with an absolute floor read the default rate, so it must be scaled, too.
     kwargs["lr"] = args.learning_rate * batch_size_factor(args)
     optimizer: Optimizer = optimizer_class(groups, **kwargs)
+    check_coverage(model, optimizer)
+    check_coverage_again(model, optimizer)
     optimizer.register_load_state_dict_pre_hook(compare_groups)
     if kwargs.get("optim_bits") == 8:
         _keep_embeddings_in_32_bits(model)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import difflib
 import math
 import warnings
+import weakref
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
@@ -144,6 +146,40 @@ def compare_groups(optimizer: Optimizer, state: dict[str, Any]) -> None:
             "Trainer does, the run goes on with those of the checkpoint",
             stacklevel=2,
         )
+
+
+def check_coverage(model: nn.Module, optimizer: Optimizer) -> None:
+    """Refuses an optimizer that does not hold every trainable parameter exactly once.
+
+    Raises:
+        ConfigurationError: One is missing, or in two groups.
+    """
+    held = Counter(p for group in optimizer.param_groups for p in group["params"])
+    own = {parameter: name for name, parameter in model.named_parameters()}
+    if not held.keys() & own.keys():
+        return  # DeepSpeed puts flat partitions in the place of the parameters
+    missing = [name for p, name in own.items() if p.requires_grad and p not in held]
+    twice = [own.get(p, "a parameter of no module") for p, count in held.items() if count > 1]
+    for names, flaw in ((missing, "in no group of the optimizer"), (twice, "in it twice")):
+        if names:
+            raise ConfigurationError(
+                f"{len(names)} trainable parameters are {flaw}, {names[0]!r} first; build the "
+                "optimizer from the model that is trained, with every parameter unfrozen that is "
+                "to learn at any time"
+            )
+
+
+def check_coverage_again(model: nn.Module, optimizer: Optimizer) -> None:
+    """Has the first step of the optimizer check once more: by then the model has been wrapped."""
+    trained = weakref.ref(model)
+
+    def check(optimizer: Optimizer, *_: object) -> None:
+        handle.remove()
+        model = trained()
+        if model is not None:
+            check_coverage(model, optimizer)
+
+    handle = optimizer.register_step_pre_hook(check)
 
 
 def check_rates(curve: object, head_learning_rate: object) -> None:

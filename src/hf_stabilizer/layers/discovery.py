@@ -49,8 +49,8 @@ class Draft:
             if calls[path] > 1
         )
         assumed = (
-            f"no forward pass reached {tower}: its depths follow the order in which its parts are "
-            "registered; check them, and correct them with overrides"
+            f"no forward pass went all through {tower}: what none reached stands as it is "
+            "registered; check it, and correct it with overrides"
             for tower in self.flow.assumed
         )
         return *shared, *assumed
@@ -94,11 +94,12 @@ def _runs_apart(stack: Stack, flow: Flow) -> bool:
 
 
 def _hangs_on(stack: Stack, structure: Structure, flow: Flow) -> bool:
-    """Whether a list that no pass has run is no tower's own stack.
+    """Whether a list of which no pass has run more than one element is no tower's own stack.
 
     So it is for what connects towers, and for what a tower did without when the model ran.
     """
-    if any(path in flow.below for path, _ in stack.blocks):
+    ran = sum(path in flow.below for path, _ in stack.blocks)
+    if ran > 1 or ran == len(stack.blocks):
         return False
     tower = structure.tower_of(stack.path)
     if any(tower in walk_up(inner) for inner in structure.towers):
@@ -160,8 +161,9 @@ def _by_use(draft: Draft, name: str) -> int | None:
         return ladder.num_layers + 1 if after or beside else None
     if 0 in met:
         return 0
-    own = any(ladder.stands_on(path, front) for path in fed for front in fronts)
-    return max(met) if own else ladder.num_layers + 1 if met else None
+    if not any(ladder.stands_on(path, front) for path in fed for front in fronts):
+        return ladder.num_layers + 1 if met else None  # a connector: it feeds another tower
+    return max(met) if len(met) == 1 else 0
 
 
 def _by_users(draft: Draft, name: str, users: set[str]) -> int:

@@ -57,6 +57,8 @@ class Flow:
     """Path of a linear layer that ran outside the blocks -> (when it last did, input's front)."""
     uses: int = 0
     """How many uses of parameters were counted."""
+    begin: int = 0
+    """The count at the begin of the first pass."""
     failure: Exception | None = None
     """Why a pass ended early, if it did."""
     assumed: list[str] = field(default_factory=list)
@@ -66,26 +68,26 @@ class Flow:
     whole: bool = True
     """Whether it was the module handed in that ran, not a model inside it."""
 
-    def add(self, later: Flow) -> None:
-        """Takes in what a pass over another part of the model showed."""
-        for path in later.below.keys() - self.below.keys():
-            self.calls[path] = later.calls[path]
-        self.below = {**later.below, **self.below}
-        self.beside = {**later.beside, **self.beside}
-        for name, fronts in later.fronts.items():
+    def add(self, part: Flow) -> None:
+        """Takes in what a pass over a part of the model showed, as if it had come before."""
+        for path in part.below.keys() - self.below.keys():
+            self.calls[path] = part.calls[path]
+        self.below = {**part.below, **self.below}
+        self.beside = {**part.beside, **self.beside}
+        for name, fronts in part.fronts.items():
             self.fronts[name] |= fronts
-        for name, users in later.users.items():
+        for name, users in part.users.items():
             self.users[name] |= users
-        for name, fed in later.feeds.items():
+        for name, fed in part.feeds.items():
             self.feeds[name] |= fed
-        for name in later.first_use.keys() - self.first_use.keys():
-            self.first_use[name] = later.first_use[name] + self.uses
-        for name in later.last_use.keys() - self.last_use.keys():
-            self.last_use[name] = later.last_use[name] + self.uses
-        for path, (uses, front) in later.linears.items():
-            self.linears.setdefault(path, (uses + self.uses, front))
-        self.uses += later.uses
-        self.failure = self.failure or later.failure
+        self.begin -= part.uses
+        for name in part.first_use.keys() - self.first_use.keys():
+            self.first_use[name] = part.first_use[name] + self.begin
+        for name in part.last_use.keys() - self.last_use.keys():
+            self.last_use[name] = part.last_use[name] + self.begin
+        for path, (uses, front) in part.linears.items():
+            self.linears.setdefault(path, (uses + self.begin, front))
+        self.failure = self.failure or part.failure
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from its first linear layer on; norms before that are the body's final norm.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from torch import nn
@@ -30,17 +30,20 @@ def find_head(
     """
     when = _clock(structure, flow)
     linears = sorted(_top_linears(structure, flow, top, head), key=lambda path: when[path])
+    linears = _of_last_tower(structure, flow, linears)
+    last = linears[-1] if linears else ""
+    linears = list(dict.fromkeys(_without_adapter(structure, path) for path in linears))
     classifier = linears[-1] if linears else None
     end = float("inf")
     if classifier and _in_bare_body(structure, classifier):
         classifier = None
-    elif classifier and classifier in flow.linears:
-        end = _functional_output(structure, flow, after=flow.linears[classifier][0] + 1)
+    elif classifier and last in flow.linears:
+        end = _functional_output(structure, flow, after=flow.linears[last][0] + 1)
         classifier = None if end < float("inf") else classifier
     poolers = [path for path in linears if path != classifier]
     if not poolers:
         return (), classifier
-    spared = set(structure.root.get_submodule(classifier).parameters()) if classifier else set()
+    spared = _with_adapter(structure, classifier) if classifier else set()
     seen_whole = flow.whole and flow.failure is None
     used = [name for name in head if name in flow.first_use or not seen_whole]
     chosen = {
@@ -73,6 +76,32 @@ def _top_linears(
         return above
     unseen = [path for path in structure.linears if path not in seen and f"{path}.weight" in head]
     return [path for path in structure.linears if path in (*above, *unseen)]
+
+
+def _of_last_tower(structure: Structure, flow: Flow, linears: Sequence[str]) -> list[str]:
+    """Returns those that stand on the tower that the last one stands on: no connector does."""
+    towers = [
+        {structure.tower_of(block) for block in flow.linears.get(path, (0, None))[1] or ()}
+        for path in linears
+    ]
+    return [path for path, own in zip(linears, towers, strict=True) if not own or own & towers[-1]]
+
+
+def _with_adapter(structure: Structure, path: str) -> set[nn.Parameter]:
+    """Returns the parameters of a layer, those of an adapter on it too."""
+    outer = structure.root.get_submodule(path.rpartition(".")[0])
+    layer = outer if hasattr(outer, "get_base_layer") else structure.root.get_submodule(path)
+    return set(layer.parameters())
+
+
+def _without_adapter(structure: Structure, path: str) -> str:
+    """Returns the layer that an adapter (LoRA) is put on, where `path` is a part of the adapter."""
+    for above in walk_up(path):
+        module: Any = structure.root.get_submodule(above)
+        if hasattr(module, "get_base_layer"):  # PEFT's own way to ask
+            base = module.get_base_layer()
+            return next(f"{above}.{name}" for name, m in module.named_modules() if m is base)
+    return path
 
 
 def _in_bare_body(structure: Structure, path: str) -> bool:

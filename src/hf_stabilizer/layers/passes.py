@@ -29,7 +29,7 @@ def look(structure: Structure) -> Flow:
                 seen.whole = seen.whole or module is structure.root
                 seen.add(flow)
     _add_broken(structure, seen, broken)
-    if seen.whole:
+    if seen.whole or structure.root.forward.__name__ == "_forward_unimplemented":
         _assume_idle_towers(structure, seen)
     return seen
 
@@ -58,9 +58,16 @@ def _first_that_ends_well(
 
 
 def _add_broken(structure: Structure, seen: Flow, broken: list[Flow]) -> None:
-    """Adds passes that ended early where they have reached blocks that no other has."""
+    """Adds passes that ended early where they have reached blocks that no other has.
+
+    A note tells of the towers beside a model that has run; otherwise the whole counts as cut.
+    """
     for flow in sorted(broken, key=lambda flow: -len(flow.below)):
-        if flow.below.keys() - seen.below.keys():
+        new = flow.below.keys() - seen.below.keys()
+        if new and seen.whole:
+            seen.assumed += sorted({structure.tower_of(path) for path in new})
+            flow.failure = None
+        if new:
             seen.add(flow)
     if broken and structure.blocks.keys() - seen.below.keys():
         seen.obstacle = max(broken, key=lambda flow: flow.uses).failure
