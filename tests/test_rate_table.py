@@ -11,8 +11,11 @@ from transformers import Trainer, TrainerCallback
 
 from hf_stabilizer import (
     ConfigurationError,
+    GradualUnfreezingCallback,
+    HeadFirstCallback,
     LayerMap,
     MissingDependencyError,
+    StabilizerArguments,
     SWACallback,
     cosine_rates,
     layered_optimizer,
@@ -20,19 +23,21 @@ from hf_stabilizer import (
 )
 from hf_stabilizer.rate_table import LayerRate, learning_rate_table, plot_learning_rates
 from tests import reference
-from tests.tiny import Rows, same_weights, tiny_bert, training_arguments
+from tests.tiny import TRAINING, Rows, same_weights, tiny_bert, training_arguments
 
 LAYERS = ["embeddings", "layer_01", "layer_02", "layer_03", "head"]
 
 
 class UsedRates(TrainerCallback):
-    """Writes down every group's rate just before it is used."""
+    """Writes down every group's rate just before it moves anything, 0 if it moves nothing."""
 
     def __init__(self):
         self.records = []
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        rates = {group["name"]: group["lr"] for group in kwargs["optimizer"].param_groups}
+        groups = kwargs["optimizer"].param_groups
+        moving = [g for g in groups if any(p.grad is not None for p in g["params"])]
+        rates = {group["name"]: group["lr"] for group in moving}
         step = state.global_step + 1
         self.records += [LayerRate(step, layer, rates.get(layer, 0.0)) for layer in LAYERS]
 
@@ -121,32 +126,105 @@ def test_layers_that_will_be_frozen_have_rate_zero(options, frozen, tmp_path):
     assert {r.layer for r in learning_rate_table(tiny_bert(), args, 2) if r.rate == 0} == frozen
 
 
+def stabilizer_arguments(folder, **options):
+    return StabilizerArguments(str(folder), **{**TRAINING, **options})
+
+
+def assert_equal_rates(table, used):
+    assert [(r.step, r.layer) for r in table] == [(r.step, r.layer) for r in used]
+    assert [r.rate for r in table] == pytest.approx([r.rate for r in used], rel=1e-12)
+
+
 @pytest.mark.parametrize("keep_ratios", [True, False])
 @pytest.mark.parametrize("anneal", ["linear", "cosine"])
 def test_the_averaging_phase_is_the_one_of_the_callback(keep_ratios, anneal, tmp_path):
-    args = training_arguments(tmp_path, learning_rate=2e-3)
-    vars(args).update(averaging="swa", averaging_start=0.5, swa_learning_rate=1e-4)
-    vars(args).update(swa_anneal_steps=3, swa_anneal=anneal, swa_keep_ratios=keep_ratios)
+    swa = {"swa_anneal_steps": 3, "swa_anneal": anneal, "swa_keep_ratios": keep_ratios}
+    swa |= {"averaging": "swa", "averaging_start": 0.5, "swa_learning_rate": 1e-4}
     callback = SWACallback(
         start=0.5, learning_rate=1e-4, anneal_steps=3, anneal=anneal, keep_ratios=keep_ratios
     )
-    curve = layerwise_decay(0.7)
+    args, curve = training_arguments(tmp_path, learning_rate=2e-3), layerwise_decay(0.7)
     used = used_rates(args, callbacks=[callback], curve=curve)
-    table = learning_rate_table(tiny_bert(), args, 8, curve=curve)
-    assert [(r.step, r.layer) for r in table] == [(r.step, r.layer) for r in used]
-    assert [r.rate for r in table] == pytest.approx([r.rate for r in used], rel=1e-12)
+    table = learning_rate_table(tiny_bert(), args, 8, curve=curve, callbacks=[callback])
+    assert_equal_rates(table, used)
     assert table[-3].rate == pytest.approx(1e-4 * (0.7 if keep_ratios else 1.0))
+    args = stabilizer_arguments(tmp_path, learning_rate=2e-3, **swa)
+    assert learning_rate_table(tiny_bert(), args, 8, curve=curve) == table
 
 
 def test_defaults_of_the_averaging_phase(tmp_path):
-    args = training_arguments(tmp_path, learning_rate=2e-3, lr_scheduler_type="constant")
-    vars(args).update(averaging="swa", swa_learning_rate=1e-3)
-    for name in ("averaging_start", "swa_anneal_steps", "swa_anneal", "swa_keep_ratios"):
-        setattr(args, name, None)
+    args = stabilizer_arguments(
+        tmp_path,
+        learning_rate=2e-3,
+        lr_scheduler_type="constant",
+        averaging="swa",
+        swa_learning_rate=1e-3,
+    )
     top = [r.rate for r in learning_rate_table(tiny_bert(), args, 40) if r.layer == "layer_03"]
     # It starts at step 30 and takes 10 steps.
     assert top[:30] == [2e-3] * 30
     assert top[30:] == pytest.approx([2e-3 - 1e-4 * k for k in range(1, 11)])
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        HeadFirstCallback(3),
+        GradualUnfreezingCallback(0.75),
+        GradualUnfreezingCallback(4, blocks_per_stage=2),
+        GradualUnfreezingCallback(4, warmup_steps=3),
+        GradualUnfreezingCallback(8),
+    ],
+)
+def test_the_stages_of_freezing_are_those_of_the_callback(callback, tmp_path):
+    args, curve = training_arguments(tmp_path, warmup_steps=2), layerwise_decay(0.7)
+    used = used_rates(args, callbacks=[callback], curve=curve)
+    table = learning_rate_table(tiny_bert(), args, 8, curve=curve, callbacks=[callback])
+    assert_equal_rates(table, used)
+    assert [r.layer for r in table[:5] if r.rate > 0] == []  # warm-up begins at 0
+    [axes] = plot_learning_rates(tiny_bert(), args, 8, curve=curve, callbacks=[callback]).axes
+    [embeddings] = [line for line in axes.get_lines() if "embeddings" in line.get_label()]
+    assert list(embeddings.get_ydata()) == [r.rate for r in table if r.layer == "embeddings"]
+
+
+def test_by_hand_a_warm_up_within_the_schedule(tmp_path):
+    # S = 4, D = 4: layer_03 is freed in step 2, warms up over 2 steps; linear: 1 - (step - 1) / 4
+    callback = GradualUnfreezingCallback(4, warmup_steps=2)
+    args = training_arguments(tmp_path, learning_rate=1.0)
+    table = learning_rate_table(tiny_bert(), args, 4, callbacks=[callback])
+    assert [r.rate for r in table if r.layer == "layer_03"] == [0, 0.75 / 2, 0.5, 0.25]
+    assert [r.rate for r in table if r.layer == "layer_01"] == [0, 0, 0, 0.25 / 2]
+
+
+def test_freezing_and_an_averaging_rate_together(tmp_path):
+    callbacks = [HeadFirstCallback(6), SWACallback(start=4, learning_rate=1e-4, anneal_steps=2)]
+    args, curve = training_arguments(tmp_path), layerwise_decay(0.7)
+    used = used_rates(args, callbacks=callbacks, curve=curve)
+    table = learning_rate_table(tiny_bert(), args, 8, curve=curve, callbacks=callbacks)
+    assert_equal_rates(table, used)
+
+
+def test_depths_of_freezing_that_are_not_those_of_the_rates(tmp_path):
+    callback = HeadFirstCallback(1, overrides={"bert.encoder.layer.2.*": "head"})
+    table = learning_rate_table(tiny_bert(), training_arguments(tmp_path), 2, callbacks=[callback])
+    assert {r.layer for r in table[:5] if r.rate > 0} == {"layer_03", "head"}
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        ([HeadFirstCallback(2), GradualUnfreezingCallback(2)], "HeadFirstCallback and Gradual"),
+        ([SWACallback(), SWACallback()], "SWACallback and SWACallback want the same"),
+        ([HeadFirstCallback(9)], "duration must lie within the run's 8 optimizer steps, got 9"),
+        (
+            [SWACallback(learning_rate=1e-4), GradualUnfreezingCallback(2, warmup_steps=2)],
+            "both want to own the learning rate",
+        ),
+    ],
+)
+def test_what_the_run_would_refuse_has_no_table(callbacks, message, tmp_path):
+    with pytest.raises(ConfigurationError, match=message):
+        learning_rate_table(tiny_bert(), training_arguments(tmp_path), 8, callbacks=callbacks)
 
 
 def test_it_trains_nothing_and_works_on_the_meta_device(tmp_path):

@@ -9,6 +9,8 @@ from transformers import Trainer
 from transformers.trainer_utils import SchedulerType
 
 from hf_stabilizer import ConfigurationError, create_scheduler, layerwise_decay, param_groups
+from hf_stabilizer.recipes import load_recipe
+from hf_stabilizer.schedules import complete_schedule
 from tests import reference
 from tests.tiny import tiny_bert, training_arguments
 
@@ -119,3 +121,49 @@ def test_options_that_do_not_fit_are_refused(name, options, message, tmp_path):
 def test_a_run_of_no_steps_is_refused(steps, tmp_path):
     with pytest.raises(ConfigurationError, match="num_training_steps must be from 1 up"):
         create_scheduler(two_layers(), training_arguments(tmp_path), steps)
+
+
+SLANTED = {"num_stable_steps": 0, "decay_type": "linear", "min_lr_ratio": 1 / 32}
+
+
+def factors(args, steps):
+    schedule = create_scheduler(two_layers(), args, steps)
+    return [schedule.lr_lambdas[0](step) for step in range(steps)]
+
+
+def test_slanted_triangular_by_hand(tmp_path):
+    args = training_arguments(
+        tmp_path,
+        lr_scheduler_type="warmup_stable_decay",
+        warmup_steps=0.2,
+        lr_scheduler_kwargs={**SLANTED, "min_lr_ratio": 0.2},
+    )
+    # Up from .2 in two steps, then down to .2 in eight.
+    assert factors(args, 10) == pytest.approx([0.2, 0.6, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
+
+
+@pytest.mark.parametrize("steps", [20, 130])
+def test_the_ulmfit_recipe_has_the_schedule_of_the_paper(steps, tmp_path):
+    settings = load_recipe("ulmfit").for_task(None)
+    names = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps")
+    args = training_arguments(tmp_path, **{name: settings[name] for name in names})
+    expected = [reference.slanted_triangular(step, steps) for step in range(1, steps + 1)]
+    assert factors(args, steps) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_decay_takes_what_the_stable_steps_leave(tmp_path):
+    args = training_arguments(
+        tmp_path,
+        lr_scheduler_type="warmup_stable_decay",
+        warmup_steps=1,
+        lr_scheduler_kwargs={"num_stable_steps": 2, "decay_type": "linear"},
+    )
+    assert factors(args, 5) == [0, 1, 1, 1, 0.5]
+    assert factors(args, 3) == [0, 1, 1]
+    args.lr_scheduler_kwargs = complete_schedule(args, 5)
+    assert factors(args, 7) == [0, 1, 1, 1, 0.75, 0.5, 0.25]  # of a longer run, from the same
+    args.lr_scheduler_kwargs = {"num_decay_steps": 3}
+    assert complete_schedule(args, 10) == {"num_decay_steps": 3}
+    args.lr_scheduler_kwargs = {"num_stable_steps": "2"}
+    with pytest.raises(ConfigurationError, match="num_stable_steps must be a whole number of"):
+        factors(args, 5)

@@ -1,37 +1,44 @@
 """Which rate will each layer have at each step? The whole run's rates, without training.
 
     rate(step, layer) = rate of the layer's group x factor of the schedule at that step,
-                        blended into the SWA rate from the start of the averaging on
+                        blended into the SWA rate from the start of the averaging on,
+                        x factor of the layer's own warm-up, 0 while it is frozen
 
 The groups are those that the optimizer gets, the factor is read from the schedule that the Trainer
-makes: nothing is computed twice in two ways.
+makes, the phases from the callbacks that it is handed: nothing is computed twice in two ways.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import torch
 from torch import nn
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
-from hf_stabilizer.averaging.rates import swa_rate, swa_targets
-from hf_stabilizer.errors import ConfigurationError, MissingDependencyError
+from hf_stabilizer.arguments import StabilizerArguments, stabilize
+from hf_stabilizer.averaging import SWACallback, swa_rate, swa_targets
+from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.freezing import FreezingCallback, GradualUnfreezingCallback
+from hf_stabilizer.freezing.stages import rate_factor
 from hf_stabilizer.layers import LayerMap
 from hf_stabilizer.learning_rates import Curve, batch_size_factor
 from hf_stabilizer.optimizers import curve_from_arguments
 from hf_stabilizer.parameter_groups import param_groups
+from hf_stabilizer.rate_figure import draw_rates
 from hf_stabilizer.schedules import create_scheduler
 from hf_stabilizer.steps import resolve_step
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Rates: TypeAlias = dict[int, float]
 """Depth -> learning rate."""
+
+Kind = TypeVar("Kind", bound=TrainerCallback)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +61,14 @@ def learning_rate_table(
     curve: Curve | None = None,
     head_learning_rate: float | None = None,
     overrides: Mapping[str, int | str] | None = None,
+    callbacks: Iterable[TrainerCallback] = (),
 ) -> list[LayerRate]:
     """Computes the rate of every layer at every optimizer step, without training.
 
-    Each rate is the one that the Trainer's optimizer holds while it takes that step: warm-up,
-    schedule, layer ratios, `base_batch_size` and, with `averaging="swa"` and a
-    `swa_learning_rate`, the averaging phase. A layer whose parameters are all frozen, or that
-    `freeze_embeddings` and `freeze_layers` will freeze, has rate 0.
+    Each rate is the one that the Trainer's optimizer moves the layer with in that step: warm-up,
+    schedule, layer ratios, `base_batch_size`, the phase of an SWA learning rate, and the stages of
+    head-first training and gradual unfreezing. A layer whose parameters are all frozen then, or
+    that `freeze_embeddings` and `freeze_layers` will freeze, has rate 0.
 
     Args:
         model: The model that will be trained; one on the meta device will do. It is not touched.
@@ -70,13 +78,16 @@ def learning_rate_table(
             equal rates.
         head_learning_rate: Rate of the head; None: what `args` say.
         overrides: Depths for `LayerMap.from_model`; None: what `args` say.
+        callbacks: Callbacks of your own beside those that `args` ask for; of those,
+            `SWACallback`, `HeadFirstCallback` and `GradualUnfreezingCallback` change rates.
 
     Returns:
         Records ordered by step, then from the embeddings up to the head; depths that hold no
         parameter are left out.
 
     Raises:
-        ConfigurationError: A value is out of range, or the schedule cannot be known in advance
+        ConfigurationError: A value is out of range, a phase lies beyond the end of the run, two
+            callbacks want the same, or the schedule cannot be known in advance
             (ReduceLROnPlateau, greedy).
         LayerDiscoveryError: A parameter has no depth.
 
@@ -108,11 +119,18 @@ def learning_rate_table(
         model, args, curve, head_learning_rate=head_learning_rate, layer_map=layer_map
     )
     frozen = _frozen(args)
-    first = {group["depth"]: group["lr"] for group in groups if group["depth"] not in frozen}
+    base = {group["depth"]: group["lr"] for group in groups if group["depth"] not in frozen}
+    callbacks = _all_callbacks(args, callbacks)
+    swa = _only(SWACallback, callbacks)
+    freezing = _only(FreezingCallback, callbacks)  # type: ignore[type-abstract]  # only asked for
+    _refuse_two_owners(swa, freezing)
+    rates = _scheduled(base, args, num_training_steps)
+    rates = _averaged(rates, base, swa, num_training_steps)
+    rates = _freed(rates, model, layer_map, freezing, num_training_steps)
     depths = [d for d in range(layer_map.num_layers + 2) if layer_map.names(d)]
     return [
-        LayerRate(step, layer_map.label(depth), rates.get(depth, 0.0))
-        for step, rates in enumerate(_steps(first, args, num_training_steps), start=1)
+        LayerRate(step, layer_map.label(depth), rates_of_step.get(depth, 0.0))
+        for step, rates_of_step in enumerate(rates, start=1)
         for depth in depths
     ]
 
@@ -125,6 +143,7 @@ def plot_learning_rates(
     curve: Curve | None = None,
     head_learning_rate: float | None = None,
     overrides: Mapping[str, int | str] | None = None,
+    callbacks: Iterable[TrainerCallback] = (),
 ) -> Figure:
     """Draws the rate of every layer over the steps of a run, without training.
 
@@ -139,6 +158,7 @@ def plot_learning_rates(
         curve: As for `learning_rate_table`.
         head_learning_rate: As for `learning_rate_table`.
         overrides: As for `learning_rate_table`.
+        callbacks: As for `learning_rate_table`.
 
     Returns:
         The matplotlib figure; `figure.savefig("rates.png")` writes it.
@@ -153,14 +173,14 @@ def plot_learning_rates(
         ['layer_01']
     """
     if not isinstance(model, nn.Module):
-        return _figure(model)
+        return draw_rates(model)
     if args is None or num_training_steps is None:
         raise ConfigurationError(
             "args and num_training_steps must be given with a model, got "
             f"num_training_steps={num_training_steps!r}; or hand in the records of "
             "learning_rate_table alone"
         )
-    return _figure(
+    return draw_rates(
         learning_rate_table(
             model,
             args,
@@ -168,110 +188,100 @@ def plot_learning_rates(
             curve=curve,
             head_learning_rate=head_learning_rate,
             overrides=overrides,
+            callbacks=callbacks,
         )
     )
 
 
-def _steps(first: Rates, args: TrainingArguments, num_training_steps: int) -> Iterator[Rates]:
-    """The rates of each step in turn: as LambdaLR computes them, then as the SWA rate does."""
+def _all_callbacks(
+    args: TrainingArguments, callbacks: Iterable[TrainerCallback]
+) -> list[TrainerCallback]:
+    """Those that are given, and those that the options ask for."""
+    if isinstance(args, StabilizerArguments):
+        return list(stabilize(args, callbacks)["callbacks"])
+    return list(callbacks)
+
+
+def _only(kind: type[Kind], callbacks: Iterable[TrainerCallback]) -> Kind | None:
+    """The callback of this kind, None if there is none."""
+    found = [callback for callback in callbacks if isinstance(callback, kind)]
+    if len(found) > 1:
+        names = " and ".join(type(callback).__name__ for callback in found)
+        raise ConfigurationError(f"{names} want the same of one run; keep one of them")
+    return found[0] if found else None
+
+
+def _refuse_two_owners(swa: SWACallback | None, freezing: FreezingCallback | None) -> None:
+    """As the run itself would, where both want to set the rates."""
+    if swa and swa.learning_rate is not None and _warmup_steps(freezing):
+        raise ConfigurationError(
+            "SWACallback's learning_rate and the warmup_steps of GradualUnfreezingCallback both "
+            "want to own the learning rate; leave one of the two out"
+        )
+
+
+def _warmup_steps(callback: FreezingCallback | None) -> int:
+    return callback.warmup_steps if isinstance(callback, GradualUnfreezingCallback) else 0
+
+
+def _scheduled(base: Rates, args: TrainingArguments, num_training_steps: int) -> Iterator[Rates]:
+    """The rates of each step in turn, as LambdaLR computes them."""
     reference = args.learning_rate * batch_size_factor(args)
     # A stand-in with the same default rate, which schedules with an absolute floor read.
     stand_in = torch.optim.SGD([nn.Parameter(torch.empty(0))], lr=reference)
     factor = create_scheduler(stand_in, args, num_training_steps).lr_lambdas[0]
-    swa = _swa_options(args, num_training_steps)
-    targets = _swa_targets(first, args) if swa else {}
     for step in range(1, num_training_steps + 1):
-        rates = {depth: rate * factor(step - 1) for depth, rate in first.items()}
-        for depth, target in targets.items():
-            rates[depth] = swa_rate(step, scheduled=rates[depth], target=target, **swa)
-        yield rates
+        yield {depth: rate * factor(step - 1) for depth, rate in base.items()}
 
 
-def _swa_options(args: TrainingArguments, num_training_steps: int) -> dict[str, Any]:
-    """When and how the SWA rate comes in; nothing if `args` name none."""
-    if getattr(args, "averaging", "none") != "swa" or not getattr(args, "swa_learning_rate", None):
-        return {}
-    start = getattr(args, "averaging_start", None)
-    step = resolve_step(0.75 if start is None else start, num_training_steps)
-    options = {"anneal_steps": "swa_anneal_steps", "anneal": "swa_anneal"}
-    given = {key: getattr(args, name, None) for key, name in options.items()}
-    return {"start": max(1, step), **{k: v for k, v in given.items() if v is not None}}
-
-
-def _swa_targets(first: Rates, args: Any) -> Rates:  # Any: StabilizerArguments
-    target = args.swa_learning_rate * batch_size_factor(args)
+def _averaged(
+    scheduled: Iterable[Rates], base: Rates, callback: SWACallback | None, num_training_steps: int
+) -> Iterator[Rates]:
+    """The same, blended into the SWA rates of the callback, if it has any."""
+    if callback is None or callback.learning_rate is None:
+        yield from scheduled
+        return
+    start = max(1, resolve_step(callback.start, num_training_steps))
     # In the order of the optimizer's groups: the ratios are those to the first.
-    targets = swa_targets([*first.values()], target, keep_ratios=args.swa_keep_ratios is not False)
-    return dict(zip(first, targets, strict=True))
+    targets = swa_targets(
+        [*base.values()], callback.learning_rate, keep_ratios=callback.keep_ratios
+    )
+    blend = partial(
+        swa_rate, start=start, anneal_steps=callback.anneal_steps, anneal=callback.anneal
+    )
+    for step, rates in enumerate(scheduled, start=1):
+        yield {
+            depth: blend(step, scheduled=rate, target=target)
+            for (depth, rate), target in zip(rates.items(), targets, strict=True)
+        }
+
+
+def _freed(
+    rates: Iterable[Rates],
+    model: nn.Module,
+    layer_map: LayerMap,
+    callback: FreezingCallback | None,
+    num_training_steps: int,
+) -> Iterator[Rates]:
+    """The same, but 0 before the step in which the callback frees a layer, and its warm-up."""
+    if callback is None:
+        yield from rates
+        return
+    theirs = LayerMap.from_model(model, overrides=callback.overrides)
+    of_depth = callback.first_steps(theirs.num_layers, num_training_steps)
+    warmup = _warmup_steps(callback)
+    first = {  # a layer that is freed in parts has a rate from the first part on
+        depth: min((of_depth[theirs.depth_of(name)] for name in layer_map.names(depth)), default=1)
+        for depth in range(layer_map.num_layers + 2)
+    }
+    for step, of_step in enumerate(rates, start=1):
+        yield {
+            depth: rate * rate_factor(step, first_step=first[depth], warmup_steps=warmup)
+            for depth, rate in of_step.items()
+        }
 
 
 def _frozen(args: TrainingArguments) -> range:
     """The depths that `prepare_model` freezes."""
     blocks = getattr(args, "freeze_layers", 0)
     return range(0 if getattr(args, "freeze_embeddings", False) else 1, blocks + 1)
-
-
-def _figure(records: Sequence[LayerRate]) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "plot_learning_rates needs matplotlib, which is not installed; "
-            "run: pip install 'hf_stabilizer[plots]'"
-        ) from error
-    lines = _by_layer(records)
-    columns = 1 + (len(lines) - 1) // 20
-    figure = Figure(figsize=(6.5 + 1.5 * columns, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    _draw(axes, lines)
-    axes.legend(
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        fontsize="small",
-        frameon=False,
-        ncols=columns,
-    )
-    return figure
-
-
-def _by_layer(records: Sequence[LayerRate]) -> dict[str, list[tuple[int, float]]]:
-    lines: dict[str, list[tuple[int, float]]] = {}
-    for record in records:
-        lines.setdefault(record.layer, []).append((record.step, record.rate))
-    return lines
-
-
-def _draw(axes: Axes, lines: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-    from matplotlib import colormaps
-
-    body = [layer for layer in lines if layer != "head"]
-    # The ramp ends before its palest yellow, which is hard to see on white.
-    ramp = dict(zip(body, colormaps["viridis"](_spread(len(body), 0.0, 0.88)), strict=True))
-    peaks = {layer: max(rate for _, rate in points) for layer, points in lines.items()}
-    for layer in reversed([*lines]):  # the head first, so that the legend stands as the model does
-        steps, rates = zip(*lines[layer], strict=True)
-        axes.plot(
-            steps,
-            rates,
-            label=layer if peaks[layer] > 0 else f"{layer} (frozen)",
-            color=ramp.get(layer, "crimson"),
-            linestyle="--" if layer == "head" else "-",
-            linewidth=1.6,
-            zorder=3 if layer == "head" else 2,  # seen even where it equals the top block
-        )
-    _scale(axes, [peak for peak in peaks.values() if peak > 0])
-    axes.set(xlabel="optimizer step", ylabel="learning rate", title="Learning rate of every layer")
-    axes.grid(alpha=0.3)
-
-
-def _scale(axes: Axes, peaks: Sequence[float]) -> None:
-    if peaks and max(peaks) / min(peaks) >= 10:
-        axes.set_yscale("log")
-        axes.set_ylim(bottom=min(peaks) / 10)  # schedules fall to 0, which would take all the room
-    else:
-        axes.ticklabel_format(axis="y", scilimits=(-3, 3))
-        axes.set_ylim(bottom=0)
-
-
-def _spread(count: int, low: float, high: float) -> list[float]:
-    return [low + (high - low) * i / max(1, count - 1) for i in range(count)]

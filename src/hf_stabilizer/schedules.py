@@ -3,7 +3,11 @@
     rate(step, layer) = first rate of the layer x factor(step)
 
 No schedule of our own: transformers' make one function of the step and apply it to every group,
-and those that do not are refused here.
+and those that do not are refused here. The slanted triangular schedule of Howard and Ruder 2018
+(arXiv 1801.06146, section 3.2) is their `warmup_stable_decay` without the stable part:
+
+    lr_scheduler_type="warmup_stable_decay", warmup_steps=0.1,
+    lr_scheduler_kwargs={"num_stable_steps": 0, "decay_type": "linear", "min_lr_ratio": 1 / 32}
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainingArguments, get_scheduler
 
-from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.errors import ConfigurationError, check_whole
 from hf_stabilizer.learning_rates import batch_size_factor
 
 
@@ -30,6 +34,9 @@ def create_scheduler(
     from `args.lr_scheduler_type` and `lr_scheduler_kwargs`. Each group's rate at a step is its own
     first rate times one common factor, so the ratios between layers never change; an absolute
     floor (`min_lr`, `lr_end`) is the top block's, the others end at it times their ratio.
+
+    `warmup_stable_decay` may be told `num_stable_steps` without `num_decay_steps`: it then decays
+    over all that is left of the run (`complete_schedule`).
 
     Args:
         optimizer: An optimizer whose groups already have their rates.
@@ -55,7 +62,7 @@ def create_scheduler(
             f"num_training_steps must be from 1 up, got {num_training_steps!r}; give the optimizer "
             "steps of the whole run"
         )
-    kwargs = args.lr_scheduler_kwargs
+    kwargs = complete_schedule(args, num_training_steps)
     try:
         schedule = get_scheduler(
             args.lr_scheduler_type,
@@ -67,7 +74,7 @@ def create_scheduler(
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ConfigurationError(
             f"lr_scheduler_type={_value(args.lr_scheduler_type)!r} cannot be made with "
-            f"lr_scheduler_kwargs={kwargs!r}: {error}"
+            f"lr_scheduler_kwargs={args.lr_scheduler_kwargs!r}: {error}"
         ) from error
     if not isinstance(schedule, LambdaLR) or len({id(f) for f in schedule.lr_lambdas}) > 1:
         raise ConfigurationError(
@@ -76,6 +83,51 @@ def create_scheduler(
             "as 'linear' or 'cosine'"
         )
     return schedule
+
+
+class _Completed(dict[str, Any]):
+    """Arguments of a schedule that know which ones they were worked out from.
+
+    So that they can stand in `args` and be worked out again for a run of another length.
+    """
+
+    given: dict[str, Any]
+
+
+def complete_schedule(args: TrainingArguments, num_training_steps: int) -> Any:
+    """Returns `args.lr_scheduler_kwargs` with what follows from the length of the run.
+
+    transformers' `warmup_stable_decay` wants `num_decay_steps`, a number that no recipe can know;
+    where `num_stable_steps` is given instead, the decay takes what is left: T - warm-up - stable.
+    All else is returned as it is. What was completed may be put back into `args`: completing it
+    again begins from what was given.
+
+    Raises:
+        ConfigurationError: `num_stable_steps` is no whole number from 0 up.
+
+    Example:
+        >>> import tempfile
+        >>> args = TrainingArguments(tempfile.gettempdir(), warmup_steps=0.1,
+        ...     lr_scheduler_type="warmup_stable_decay",
+        ...     lr_scheduler_kwargs={"num_stable_steps": 0, "decay_type": "linear"})
+        >>> complete_schedule(args, 50)
+        {'decay_type': 'linear', 'num_decay_steps': 45}
+    """
+    kwargs = getattr(args.lr_scheduler_kwargs, "given", args.lr_scheduler_kwargs)
+    if _value(args.lr_scheduler_type) != "warmup_stable_decay" or not isinstance(kwargs, dict):
+        return kwargs
+    stable, decay = (kwargs.get(name) for name in ("num_stable_steps", "num_decay_steps"))
+    if stable is None or decay is not None:
+        return kwargs
+    check_whole(stable, "of optimizer steps from 0 up", name="num_stable_steps")
+    # Not by way of `args`, whose own method may be what asks.
+    warmup = TrainingArguments.get_warmup_steps(args, num_training_steps)
+    rest = num_training_steps - warmup - stable
+    # transformers works the stable steps out again, and warns where it is told them, too.
+    told = {name: value for name, value in kwargs.items() if name != "num_stable_steps"}
+    completed = _Completed({**told, "num_decay_steps": max(0, rest)})
+    completed.given = kwargs
+    return completed
 
 
 def check_schedule(args: TrainingArguments) -> None:

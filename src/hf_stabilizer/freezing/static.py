@@ -1,4 +1,4 @@
-"""Who learns, and who stays as the checkpoint made it?
+"""Which layers stay as the checkpoint made them, for the whole run?
 
 Frozen parameters keep `requires_grad=False` for the whole run. The Trainer builds its optimizer
 from what is trainable then, so this is done before the Trainer is made, and is not undone in
