@@ -29,4 +29,5 @@ def losses_of(mode: str, folder: Path) -> str:
 
 @pytest.mark.slow
 def test_two_processes_average_and_resume_alike_whether_weights_are_sharded_or_not(tmp_path):
-    assert losses_of("ddp", tmp_path / "ddp") == losses_of("fsdp2", tmp_path / "fsdp2")
+    losses = {mode: losses_of(mode, tmp_path / mode) for mode in ("ddp", "fsdp2", "sharded")}
+    assert losses["ddp"] == losses["fsdp2"] == losses["sharded"]

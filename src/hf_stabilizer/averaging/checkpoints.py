@@ -10,6 +10,7 @@ and in its metadata the step, the number of updates, and the settings they were 
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from hf_stabilizer.averaging.weights import AveragedWeights, gathered
 from hf_stabilizer.errors import ResumeError
@@ -88,6 +90,14 @@ def write_average(
     temporary.replace(path)
 
 
+def write_config(folder: Path, model: nn.Module) -> None:
+    """Writes the configuration that the Trainer leaves out where a model is saved in shards."""
+    config = copy.copy(getattr(model, "config", None))
+    if isinstance(config, PreTrainedConfig) and not (folder / "config.json").exists():
+        config.architectures = [type(model).__name__.removeprefix("FSDP")]  # FSDP2's own subclass
+        config.save_pretrained(folder)
+
+
 def read_average(path: Path) -> SavedAverage:
     """Reads a file that `write_average` wrote.
 
@@ -126,23 +136,28 @@ def loadable_folders(args: TrainingArguments, state: TrainerState) -> list[Path]
     No event tells: `Trainer.train(resume_from_checkpoint=PATH)` leaves `args` as they are.
     """
     given = args.resume_from_checkpoint
-    return [*([Path(given)] if isinstance(given, str) else []), written_folder(args, state)]
+    return [*([Path(given)] if isinstance(given, str | Path) else []), written_folder(args, state)]
 
 
 def find_average(
     folders: Iterable[Path], weights: AveragedWeights, *, step: int
-) -> SavedAverage | None:
-    """Returns the average that belongs to the weights that were loaded, None if there is none.
+) -> tuple[SavedAverage | None, list[str]]:
+    """Returns the average that belongs to the loaded weights, or None, and why others do not.
 
     A folder of the right name may be another run's: only one whose model is the loaded one counts.
     """
-    for folder in folders:
+    reasons = []
+    for folder in dict.fromkeys(folders):
         path = folder / AVERAGING_FILE
-        if path.is_file():
-            saved = read_average(path)
-            if saved.step == step and _is_loaded(saved, weights):
-                return saved
-    return None
+        if not path.is_file():
+            reasons.append(f"{folder} has none")
+            continue
+        saved = read_average(path)
+        reason = _difference(saved, weights, step=step)
+        if reason is None:
+            return saved, []
+        reasons.append(f"that of {folder} {reason}")
+    return None, reasons
 
 
 def check_settings(saved: SavedAverage, settings: Settings) -> None:
@@ -165,10 +180,24 @@ def check_settings(saved: SavedAverage, settings: Settings) -> None:
         )
 
 
+def _difference(saved: SavedAverage, weights: AveragedWeights, *, step: int) -> str | None:
+    """Says in what an average differs from the one that belongs to the model; None: in nothing."""
+    if saved.step != step:
+        return f"is of step {saved.step}"
+    before, now = saved.raw.keys(), weights.raw.keys()
+    if before != now:
+        names = [*(f"-{name}" for name in sorted(before - now))]
+        names += [f"+{name}" for name in sorted(now - before)]
+        more = ", ..." if len(names) > 6 else ""
+        return f"is over other weights (-) than this run trains (+): {', '.join(names[:6])}{more}"
+    return None if _is_loaded(saved, weights) else "belongs to another model than was loaded"
+
+
 def _is_loaded(saved: SavedAverage, weights: AveragedWeights) -> bool:
     shown = saved.mean or saved.raw
     if saved.shows_current and not saved.is_current:
-        shown = weights.moved(saved.mean, saved.raw, saved.count)
+        # On the device that trains: another one rounds its last bit otherwise.
+        shown = weights.moved(weights.placed(saved.mean), weights.placed(saved.raw), saved.count)
     return weights.holds(shown)
 
 

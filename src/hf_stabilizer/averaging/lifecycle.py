@@ -30,11 +30,14 @@ from hf_stabilizer.averaging.checkpoints import (
     find_average,
     loadable_folders,
     write_average,
+    write_config,
     written_folder,
 )
 from hf_stabilizer.averaging.conflicts import refuse_conflicts, warn_of_batch_norm
 from hf_stabilizer.averaging.weights import AveragedWeights, Update, trained_parameters
+from hf_stabilizer.checkpoints import declare_incomplete, promise_file
 from hf_stabilizer.errors import ConfigurationError, ResumeError, check_whole
+from hf_stabilizer.skipped_steps import was_skipped
 from hf_stabilizer.steps import check_step, resolve_step
 
 # Any in this module: what the Trainer hands to every callback.
@@ -105,10 +108,9 @@ class AveragingCallback(TrainerCallback, ABC):
         sockets.disconnect(kwargs["optimizer"], self)
         if self._hook is not None:
             self._hook.remove()
-        best_was_loaded = args.load_best_model_at_end and state.best_model_checkpoint is not None
-        if not best_was_loaded:
-            self._weights.show_raw()
-            self._weights.show_mean(with_current=self._adds_last_step)
+        best = state.best_model_checkpoint if args.load_best_model_at_end else None
+        if best is None or not Path(best).exists():  # then the Trainer loaded none
+            self._weights.keep_mean(with_current=self._adds_last_step)
         self._weights = None
 
     def _refuse_a_second_averaging(
@@ -130,17 +132,16 @@ class AveragingCallback(TrainerCallback, ABC):
     def _restore(self) -> None:
         weights, step = self._averaged, self._state.global_step
         folders = loadable_folders(self._args, self._state)
-        saved = find_average(folders, weights, step=step)
+        saved, reasons = find_average(folders, weights, step=step)
         if saved is not None:
             check_settings(saved, self._resolved_settings())
             weights.load(
                 raw=saved.raw, mean=saved.mean, count=saved.count, is_current=saved.is_current
             )
         elif step >= self._first_step:
-            tried = ", ".join(dict.fromkeys(str(folder) for folder in folders))
             raise ResumeError(
-                f"no {AVERAGING_FILE} that belongs to the loaded weights of step {step} in "
-                f"{tried}; averaging had begun at step {self._first_step}: set "
+                f"no {AVERAGING_FILE} belongs to the loaded weights of step {step} "
+                f"({'; '.join(reasons)}); averaging had begun at step {self._first_step}: set "
                 "resume_from_checkpoint in the TrainingArguments to the checkpoint's folder, or "
                 "resume from a checkpoint before that step"
             )
@@ -167,10 +168,9 @@ class AveragingCallback(TrainerCallback, ABC):
         Here, and not at the end of the step, so that an evaluation by hand of a callback that
         stands earlier in the list measures them too.
         """
-        # Set by accelerate when a GradScaler found an overflow; the weights did not move.
-        if getattr(kwargs["optimizer"], "step_was_skipped", False):
-            return
         weights, step = self._averaged, state.global_step + 1
+        if was_skipped(kwargs["optimizer"], run=state, step=step):
+            return
         weights.is_current = False
         if step >= self._first_step and (step - self._first_step) % self.every == 0:
             weights.add()
@@ -192,6 +192,8 @@ class AveragingCallback(TrainerCallback, ABC):
     ) -> None:
         """A checkpoint may be written from here on."""
         self._is_between_steps, self._control = True, control
+        if state.global_step >= self._first_step:
+            promise_file(state, AVERAGING_FILE)
 
     on_epoch_end = on_evaluate = on_step_end
 
@@ -206,6 +208,8 @@ class AveragingCallback(TrainerCallback, ABC):
         if not (self._is_between_steps and self._control.should_save):
             return
         args, state = self._args, self._state
+        if args.should_save and not state.is_hyper_param_search:
+            declare_incomplete(written_folder(args, state))
         is_gathered_first = args.deepspeed is not None or self._averaged.are_sharded
         is_known = not is_gathered_first and not state.is_hyper_param_search
         folder = written_folder(args, state)
@@ -227,6 +231,8 @@ class AveragingCallback(TrainerCallback, ABC):
                 stacklevel=2,
             )
         self._write(folder)
+        if args.should_save and self._averaged.are_sharded:
+            write_config(folder, kwargs["model"])
 
     def _write(self, folder: Path) -> None:
         step = self._state.global_step

@@ -11,9 +11,7 @@ with the schedule that goes on below, and is a pure function of the step: resumi
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
-
-import torch
+from typing import Literal
 
 from hf_stabilizer.errors import ConfigurationError
 
@@ -78,50 +76,3 @@ def swa_targets(base_rates: list[float], learning_rate: float, *, keep_ratios: b
             f"{base_rates[0]!r}; put the top block's group first, or set keep_ratios=False"
         )
     return [learning_rate * (rate / base_rates[0]) for rate in base_rates]
-
-
-class RateOverride:
-    """Other rates than the scheduled ones, for the length of one optimizer step.
-
-    The schedule never sees them: they stand in the groups from `apply` to `lift` only, so that it
-    may be one that computes its next rate from the last, and a checkpoint holds its rates alone.
-    """
-
-    def __init__(self, optimizer: torch.optim.Optimizer, scheduler: Any):  # Any: duck-typed
-        self._optimizer = optimizer
-        self._scheduler = scheduler
-        self._applied: list[tuple[float, float]] = []  # (scheduled, ours) of each group
-
-    @property
-    def base_rates(self) -> list[float]:
-        """The groups' rates before the schedule."""
-        if not hasattr(self._scheduler, "base_lrs"):
-            raise ConfigurationError(
-                "an SWA learning rate needs a schedule that is a function of the step, got "
-                f"{type(self._scheduler).__name__}; use another lr_scheduler_type, or leave the "
-                "SWA learning rate out"
-            )
-        return list(self._scheduler.base_lrs)
-
-    @property
-    def scheduled(self) -> list[float]:
-        """What the schedule gives for the next step, group by group."""
-        return [group["lr"] for group in self._optimizer.param_groups]
-
-    def apply(self, rates: list[float]) -> None:
-        """Puts `rates` into the groups, and into what the Trainer logs."""
-        self._applied = list(zip(self.scheduled, rates, strict=True))
-        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-        # The Trainer logs `scheduler.get_last_lr()`, read after the step; no schedule computes
-        # with it, and its next step writes it anew.
-        self._scheduler._last_lr = list(rates)
-
-    def lift(self) -> None:
-        """Puts the schedule's own rates back, unless a new schedule has set others since."""
-        for group, (scheduled, ours) in zip(
-            self._optimizer.param_groups, self._applied, strict=False
-        ):
-            if group["lr"] == ours:
-                group["lr"] = scheduled
-        self._applied = []
