@@ -183,13 +183,26 @@ def never_evaluated(tmp_path_factory) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "times"), [("no", 0), ("no", 3), ("epoch", 0), ("epoch", 3), ("steps", 1)]
+    ("strategy", "times"),
+    [("no", 0), ("no", 3), ("epoch", 0), ("epoch", 3), ("steps", 0), ("steps", 1)],
 )
 def test_evaluations_do_not_change_the_trained_weights(tmp_path, never_evaluated, strategy, times):
     options = {"rows": NoisyRows(32), "eval_steps": 3, "eval_strategy": strategy}
     watched = train(tmp_path, EvaluationsPerEpochCallback(times), Draws(), **options)
     assert bool(evaluated(watched)) == (times > 0 or strategy != "no")
     assert same_weights(never_evaluated, watched.model)
+
+
+@pytest.mark.parametrize("batches", [5, 10])
+def test_looking_every_few_batches_does_not_either(tmp_path, batches):
+    options = {"rows": NoisyRows(32), "per_device_train_batch_size": 2}
+    plain = train(tmp_path, **options)
+    steps = {"eval_strategy": "steps", "eval_steps": batches, "eval_delay": 6}
+    watched = train(tmp_path, EvaluationsPerEpochCallback(0), Draws(), **steps, **options)
+    assert evaluated(watched) == [
+        s for s in (10, 15, 20, 25, 30, 32) if s % batches == 0 or s == 32
+    ]
+    assert same_weights(plain.model, watched.model)
 
 
 def test_without_the_callback_they_do(tmp_path, never_evaluated):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hf_stabilizer.records import Status
+from hf_stabilizer.records import COLLAPSED, DIVERGED, Status
 
 Evaluations = tuple[tuple[int, Mapping[str, float]], ...]
 """(optimizer step, metrics by plain name) of each evaluation."""
@@ -54,7 +54,7 @@ class Outcome:
         scores = [metrics[metric] for _, metrics in evaluations if metric in metrics]
         finite = [score for score in scores if math.isfinite(score)]
         better = max if greater_is_better else min
-        reason = _failure(evaluations)
+        reason = _named_by_guard(history) or _failure(evaluations)
         return cls(
             evaluations=evaluations,
             best_score=better(finite, default=None),
@@ -73,6 +73,15 @@ def read_evaluations(history: Sequence[Mapping[str, Any]]) -> Evaluations:
             kept = {k: v for k, v in metrics.items() if not k.endswith(TIMINGS)}
             found.setdefault(line["step"], {}).update(kept)
     return tuple(found.items())
+
+
+def _named_by_guard(history: Sequence[Mapping[str, Any]]) -> str:  # Any: whatever was logged
+    """Why the divergence guard gave the run up; empty if it did not."""
+    for line in history:
+        for name in (DIVERGED, COLLAPSED):
+            if name in line:
+                return f"{name.rpartition('/')[2]}: {line.get('reason', f'step {line[name]:g}')}"
+    return ""
 
 
 def _failure(evaluations: Evaluations) -> str:

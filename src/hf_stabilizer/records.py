@@ -18,6 +18,12 @@ from hf_stabilizer.errors import ConfigurationError, StudyError
 
 Status = Literal["finished", "stopped", "failed"]
 
+DIVERGED = "stability/diverged"
+"""In a `log_history`: the step at which the divergence guard ended the run."""
+
+COLLAPSED = "stability/collapsed"
+"""In a `log_history`: the step at which the divergence guard called the run collapsed."""
+
 PACKAGES = ("hf_stabilizer", "transformers", "torch", "accelerate", "datasets", "scikit-learn")
 
 
