@@ -202,6 +202,140 @@ def test_no_better_head_exists_by_the_models_own_loss():
     assert bias.grad.abs().max() < 1e-5
 
 
+def rows_of(task, count=36):
+    """Random tokens with labels that depend on them, in the shape of a task; each ends in token 1,
+    by which T5 and BART find the end of a text."""
+    shape = (count, 3, 6) if task == "choices" else (count, 6)
+    ids = torch.randint(5, 64, shape, generator=torch.Generator().manual_seed(1))
+    first = ids[..., 0]
+    labels = {
+        "classes": lambda: first % 3,
+        "flags": lambda: torch.stack([first % 2, first % 3 > 0], dim=1).float(),
+        "number": lambda: first / 10.0,
+        "numbers": lambda: torch.stack([first / 10.0, ids[..., 1] / 20.0], dim=1),
+        "tags": lambda: torch.where(torch.arange(6) % 2 == 0, ids % 3, -100),
+        "choices": lambda: first.argmax(dim=1),
+    }[task]()
+    ids[..., -1] = 1
+    return [
+        {"input_ids": i, "attention_mask": torch.ones_like(i), "labels": y}
+        for i, y in zip(ids, labels, strict=True)
+    ]
+
+
+NARROW = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24}  # DistilBERT's own names
+GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 40, "pad_token_id": 0}
+T5 = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
+T5 |= {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+BART = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 2, "encoder_attention_heads": 2}
+BART |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
+BART |= {"eos_token_id": 1, "decoder_start_token_id": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "task"),
+    [
+        ("BertForSequenceClassification", {"num_labels": 3}, "classes"),
+        ("BertForSequenceClassification", {"num_labels": 2}, "flags"),
+        ("BertForSequenceClassification", {"num_labels": 1}, "number"),
+        (
+            "BertForSequenceClassification",
+            {"num_labels": 2, "problem_type": "regression"},
+            "numbers",
+        ),
+        ("RobertaForSequenceClassification", {"num_labels": 3}, "classes"),
+        ("DistilBertForSequenceClassification", {"num_labels": 3, **NARROW}, "classes"),
+        (
+            "DebertaV2ForSequenceClassification",
+            {"num_labels": 3, "pooler_hidden_size": 16},
+            "classes",
+        ),
+        ("ModernBertForSequenceClassification", {"num_labels": 3, "pad_token_id": 0}, "classes"),
+        ("GPT2ForSequenceClassification", {"num_labels": 3, **GPT2}, "classes"),
+        ("LlamaForSequenceClassification", {"num_labels": 2, "pad_token_id": 0}, "flags"),
+        ("T5ForSequenceClassification", {"num_labels": 3, **T5}, "classes"),
+        ("BartForSequenceClassification", {"num_labels": 3, **BART}, "classes"),
+        ("BertForTokenClassification", {"num_labels": 3}, "tags"),
+        ("RobertaForTokenClassification", {"num_labels": 3}, "tags"),
+        ("DebertaV2ForTokenClassification", {"num_labels": 3}, "tags"),
+        ("GPT2ForTokenClassification", {"num_labels": 3, **GPT2}, "tags"),
+        ("BertForMultipleChoice", {}, "choices"),
+        ("RobertaForMultipleChoice", {}, "choices"),
+        ("DistilBertForMultipleChoice", NARROW, "choices"),
+        ("DebertaV2ForMultipleChoice", {"pooler_hidden_size": 16}, "choices"),
+    ],
+)
+# transformers 5.4 scripts a part of DeBERTa when it is imported.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_of_every_task_and_family_no_better_head_exists(name, options, task):
+    """By the model's own loss on its own logits: with the penalty, its gradient is zero."""
+    cls = getattr(transformers, name)
+    torch.manual_seed(0)
+    model = cls(cls.config_class(**{**SIZES, **options})).double()
+    rows, before = rows_of(task), copy.deepcopy(model)
+    fit_head(model, rows, data_collator=collate, l2=0.01, scale=1.0)
+    changed = {
+        n for n, p in model.named_parameters() if not torch.equal(p, before.get_parameter(n))
+    }
+    head = {n.rpartition(".")[0] for n in changed}
+    assert len(head) == 1
+    layer = model.get_submodule(head.pop())
+    batch = collate(rows)
+    if batch["labels"].is_floating_point():
+        batch["labels"] = batch["labels"].double()
+    half = 0.5 if task in ("number", "numbers") else 1.0
+    loss = model.eval()(**batch).loss * half + 0.01 / 2 * layer.weight.square().sum()
+    loss.backward()
+    assert layer.weight.grad.abs().max() < 1e-7
+    assert layer.bias is None or layer.bias.grad.abs().max() < 1e-7
+
+
+def test_of_an_image_classifier_no_better_head_exists():
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        image_size=8, patch_size=4, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=24, num_labels=3,
+    )  # fmt: skip
+    model = transformers.ViTForImageClassification(config)
+    pixels = torch.randn(40, 3, 8, 8)
+    labels = (pixels.mean(dim=(1, 2, 3)) * 10).long() % 3
+    rows = [{"pixel_values": x, "labels": y} for x, y in zip(pixels, labels, strict=True)]
+    fit_head(model, rows, data_collator=collate, l2=0.01, scale=1.0)
+    loss = model.eval()(**collate(rows)).loss
+    (loss + 0.01 / 2 * model.classifier.weight.square().sum()).backward()
+    assert model.classifier.weight.grad.abs().max() < 1e-6
+
+
+def test_half_precision_is_fitted_in_double_and_cast_at_the_end():
+    model = tiny_bert(num_labels=3).to(torch.bfloat16)
+    rows = rows_of("classes")
+    model.eval()
+    with torch.no_grad():
+        batch = collate(rows)
+        labels = batch.pop("labels").numpy()
+        inputs = model.bert(**batch).pooler_output.double().numpy()
+    weight, _ = reference.linear_optimum(
+        "single_label_classification", inputs, labels, 0.01, 3, True
+    )
+    fit_head(model, rows, data_collator=collate, l2=0.01, scale=1.0)
+    # Seven binary digits, and a batch's other shape rounds otherwise.
+    ours = model.classifier.weight.detach().double().numpy()
+    np.testing.assert_allclose(ours, weight, atol=0.05 * np.abs(weight).max())
+
+
+def test_the_penalty_is_chosen_with_each_text_in_one_fold():
+    """Every token of a text bears one random tag, which it would be easy to learn by heart."""
+    torch.manual_seed(0)
+    model = transformers.BertForTokenClassification(transformers.BertConfig(**SIZES, num_labels=2))
+    ids = torch.randint(5, 64, (24, 1), generator=torch.Generator().manual_seed(0)).expand(24, 6)
+    rows = [{"input_ids": i, "labels": torch.full((6,), k % 2)} for k, i in enumerate(ids)]
+    fitted = fit_head(copy.deepcopy(model), rows, data_collator=collate)
+    strong = fit_head(copy.deepcopy(model), rows, data_collator=collate, l2=1.0)
+    ratio = fitted.classifier.weight.norm() / strong.classifier.weight.norm()
+    weak = fit_head(copy.deepcopy(model), rows, data_collator=collate, l2=1e-4)
+    assert ratio < 0.1 * weak.classifier.weight.norm() / strong.classifier.weight.norm()
+
+
 def test_deterministic_whatever_the_random_state_and_the_head_before():
     one, two = tiny_bert(), tiny_bert()
     nn.init.normal_(two.classifier.weight)
@@ -329,7 +463,7 @@ def test_refuses_logits_that_are_not_the_last_layers_outputs(after):
         (lambda: transformers.BertModel(transformers.BertConfig(**SIZES)), "has none"),
         (
             lambda: transformers.BertForQuestionAnswering(transformers.BertConfig(**SIZES)),
-            "logits are not",
+            "question-answering model, which scores every token twice",
         ),
     ],
 )

@@ -6,8 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
 
-from hf_stabilizer.linear_fit import FOLDS, PROBLEMS, Task, assign_folds, fit_layer
+from hf_stabilizer.linear_fit import FOLDS, assign_folds, cross_validate_l2, fit_layer
+from hf_stabilizer.linear_problems import PROBLEMS, Task
 from tests import reference
 
 ROWS, FEATURES = 40, 5
@@ -79,6 +82,52 @@ def test_two_classes_by_hand():
     np.testing.assert_allclose(layer.bias, [0.0, 0.0], atol=1e-7)
 
 
+def test_two_choices_by_hand():
+    """Choices x = 0 and 1, the second right: log(1 + e^-w) + l2 w^2 / 2 is least where
+    sigmoid(-w) = l2 w, so l2 = sigmoid(-1) gives w = 1."""
+    inputs, targets = np.array([[[0.0], [1.0]], [[5.0], [6.0]]]), np.array([1, 1])
+    layer, _ = fit_layer("multiple_choice", inputs, targets, 1 / (1 + math.e), Task(1, True))
+    np.testing.assert_allclose(layer.weight, [[1.0]], atol=1e-7)
+    assert layer.bias.item() == 0.0
+
+
+def test_two_labels_by_hand():
+    """x = -1, 1; label 0 is 0, 1 and label 1 never there. The mean is over two labels, so for
+    label 0 sigmoid(-w) / 2 = l2 w, and l2 = sigmoid(-1) / 2 gives w = 1."""
+    inputs, targets = np.array([[-1.0], [1.0]]), np.array([[0.0, 0.0], [1.0, 0.0]])
+    l2 = 0.5 / (1 + math.e)
+    layer, _ = fit_layer("multi_label_classification", inputs, targets, l2, Task(2, True))
+    np.testing.assert_allclose(layer.weight, [[1.0], [0.0]], atol=1e-7)
+    np.testing.assert_allclose(layer.bias, [0.0, math.log(0.5 / 2.5)], atol=1e-7)
+
+
+@pytest.mark.parametrize("features", [FEATURES, 3 * ROWS], ids=["many rows", "many features"])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_agrees_with_scikit_learn(features, offset):
+    random = np.random.default_rng(3)
+    inputs = random.normal(size=(ROWS, features)) + offset
+    scores = (inputs - offset) @ random.normal(size=(features, 3))
+    classes = (scores + random.gumbel(size=scores.shape)).argmax(axis=1)
+    flags, l2 = (scores > 0).astype(float), 0.05
+    options = {"tol": 1e-10, "max_iter": 100_000}
+
+    softmax = LogisticRegression(C=1 / (l2 * ROWS), **options).fit(inputs - offset, classes)
+    layer, _ = fit_layer("single_label_classification", inputs, classes, l2, Task(3, True))
+    np.testing.assert_allclose(layer.weight, softmax.coef_, atol=1e-6)
+
+    # The mean over three labels leaves each a third of its loss.
+    one = LogisticRegression(C=1 / (3 * l2 * ROWS), **options)
+    several = OneVsRestClassifier(one).fit(inputs - offset, flags)
+    layer, _ = fit_layer("multi_label_classification", inputs, flags, l2, Task(3, True))
+    theirs = np.vstack([each.coef_ for each in several.estimators_])
+    np.testing.assert_allclose(layer.weight, theirs, atol=1e-6)
+
+    ridge = Ridge(alpha=3 * l2 * ROWS).fit(inputs, scores)
+    layer, _ = fit_layer("regression", inputs, scores, l2, Task(3, True))
+    np.testing.assert_allclose(layer.weight, ridge.coef_, atol=1e-7)
+    np.testing.assert_allclose(layer.bias, ridge.intercept_, atol=1e-4)
+
+
 @pytest.mark.parametrize("present", [(0, 1, 3), (1, 4)])
 def test_a_class_that_does_not_occur_is_never_the_first_choice(present):
     inputs, targets = example("single_label_classification", len(present))
@@ -135,3 +184,52 @@ def test_cross_validation_copes_with_classes_rarer_than_folds_and_dead_inputs():
         "single_label_classification", np.ones_like(inputs), targets, None, Task(3, True)
     )
     np.testing.assert_allclose(dead.weight, 0.0, atol=1e-6)
+
+
+def test_groups_stay_whole_and_spread_their_rarest_class():
+    targets = np.tile([0, 0, 0, 1], 25)  # twenty-five texts of four tokens
+    targets[[3, 7, 11, 15, 19]] = 2  # five of them hold the rarest class
+    groups = np.repeat(np.arange(25)[::-1], 4)
+    folds = assign_folds(targets, groups)
+    for group in range(25):
+        assert len(set(folds[groups == group])) == 1
+    assert sorted(folds[targets == 2]) == [0, 1, 2, 3, 4]
+    assert np.bincount(folds).tolist() == [20] * FOLDS
+
+
+def test_groups_of_numbers_are_dealt_by_their_mean():
+    targets = np.array([[5.0], [5.0], [1.0], [1.0], [3.0], [3.0]])
+    folds = assign_folds(targets, np.array([4, 4, 9, 9, 2, 2]))
+    assert folds.tolist() == [2, 2, 0, 0, 1, 1]
+
+
+def test_what_is_kept_whole_cannot_be_learnt_by_heart():
+    """Ten texts of eight equal tokens with a tag at random: only another text's tags can tell."""
+    random = np.random.default_rng(4)
+    groups = np.repeat(np.arange(10), 8)
+    inputs = random.normal(size=(10, 20))[groups] + random.normal(scale=0.01, size=(80, 20))
+    targets, task = (np.arange(10) % 2)[groups], Task(2, True)
+    problem = "single_label_classification"
+    _, by_token = fit_layer(problem, inputs, targets, None, task)
+    _, by_text = fit_layer(problem, inputs, targets, None, task, groups=groups)
+    assert by_text > 100 * by_token
+
+
+@pytest.mark.parametrize("problem", sorted(PROBLEMS))
+def test_held_out_outputs_are_those_of_a_layer_that_did_not_see_the_row(problem):
+    outputs = {"single_label_classification": 3, "multi_label_classification": 2}.get(problem, 1)
+    inputs, targets = example(problem, outputs)
+    task, folds = Task(outputs, True), assign_folds(targets)
+    found = cross_validate_l2(problem, inputs, targets, task, folds)
+    for fold in range(FOLDS):
+        out = folds == fold
+        layer, _ = fit_layer(problem, inputs[~out], targets[~out], found.l2, task)
+        theirs = layer(inputs[out])
+        if problem in ("single_label_classification", "multiple_choice"):
+            # Of a softmax only differences mean anything.
+            axis = 1
+            theirs = theirs - theirs.mean(axis=axis, keepdims=True)
+            ours = found.outputs[out] - found.outputs[out].mean(axis=axis, keepdims=True)
+        else:
+            ours = found.outputs[out]
+        np.testing.assert_allclose(ours, theirs, atol=0.02 * np.abs(theirs).max())

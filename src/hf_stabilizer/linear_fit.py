@@ -1,77 +1,51 @@
-"""Which linear layer predicts these targets best? Regularised fits of weight W and bias b.
+"""Which linear layer predicts these targets best, and with which penalty? Fits and their folds.
 
-All minimise   mean loss(X W' + b, targets) + l2/2 |W|^2   with the bias b not penalised:
+    W, b  =  argmin   mean loss(X W' + b, targets) + l2/2 |W|^2       (see `linear_problems`)
+    l2    =  the candidate with the lowest mean loss on rows of folds that were held out
 
-    problem                       loss, averaged over rows (and, where marked *, over outputs)
-    single_label_classification   cross-entropy of a softmax over the outputs
-    multiple_choice               cross-entropy of a softmax over the choices of a row, one output
-    multi_label_classification    binary cross-entropy *
-    regression                    squared error / 2 *
-
-These are the losses of transformers' own heads (`ForSequenceClassificationLoss`), but for the half
-in the squared error, so that ridge regression has no stray factor of two. Numbers only: no torch.
+The inputs are rotated onto their principal axes first, once for all folds and penalties. That
+changes no optimum, since |W| does not depend on the axes and W lies in the span of the rows; but
+along those axes the curvature is nearly known, and L-BFGS on variables scaled by it needs few
+steps. The rows are sorted by fold, so that no fold needs a copy of the others. No torch here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy.optimize import minimize
-from scipy.special import logsumexp
-from sklearn.linear_model import LogisticRegression, Ridge
+from scipy.linalg import eigh, svd
 
-Floats = npt.NDArray[np.float64]
-Targets = npt.NDArray[Any]  # Any: integers for classes and choices, floats otherwise
+from hf_stabilizer.linear_problems import PROBLEMS, Floats, Integers, Layer, Targets, Task
 
 FOLDS = 5
 RELATIVE_L2 = 10.0 ** np.arange(-6.0, 0.5, 0.5)
 """Candidates for l2, as multiples of the total variance of the inputs (mean |x - mean x|^2)."""
-TOLERANCE, COARSE_TOLERANCE = 1e-9, 1e-4
-"""Largest gradient left in the final fit, and in the fits of the cross-validation."""
+COARSE_TOLERANCE = 1e-4
+"""`Task.tolerance` of the fits of the cross-validation."""
+PATIENCE = 3
+"""So many weaker penalties in a row that do no better end the search."""
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A linear layer in numbers."""
+class CrossValidation:
+    """What layers said about rows that they were not fitted to."""
 
-    weight: Floats
-    """(outputs, features)"""
-    bias: Floats
-    """(outputs,); zeros where the layer has none"""
-
-    def __call__(self, inputs: Floats) -> Floats:
-        """Returns the outputs, shape (..., outputs)."""
-        return np.asarray(inputs @ self.weight.T + self.bias)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is asked of the layer, whatever the rows."""
-
-    outputs: int
-    """Outputs of the layer."""
-    has_bias: bool
-    """Whether the layer has a bias."""
-    tolerance: float = TOLERANCE
-    """Largest gradient left by an iterative fit."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A kind of supervision: how to fit a layer to it, and how to score a fitted one."""
-
-    fit: Callable[[Floats, Targets, float, Task], Layer]
-    """(inputs, targets, l2, task) -> the optimum"""
-    loss: Callable[[Floats, Targets], Floats]
-    """(outputs of the layer, targets) -> the loss of each row"""
+    l2: float
+    """The penalty with the lowest mean loss on held-out rows; of equals the strongest."""
+    outputs: Floats
+    """Outputs for every row with that penalty, each from the layer of the other folds;
+    shape (rows, outputs), for "multiple_choice" (rows, choices, 1)."""
 
 
 def fit_layer(
-    problem: str, inputs: Floats, targets: Targets, l2: float | None, task: Task
+    problem: str,
+    inputs: Floats,
+    targets: Targets,
+    l2: float | None,
+    task: Task,
+    *,
+    groups: Integers | None = None,
 ) -> tuple[Layer, float]:
     """Fits the layer; chooses `l2` by cross-validation if it is None.
 
@@ -81,155 +55,136 @@ def fit_layer(
         targets: Class or choice indices (rows,), 0/1 or real values (rows, outputs).
         l2: Strength of the penalty, in units of loss per squared weight; > 0.
         task: The shape of the layer.
+        groups: Rows of one number stay in one fold, e.g. the tokens of a text.
 
     Returns:
         The layer and the `l2` that was used.
     """
-    chosen = PROBLEMS[problem]
     if l2 is None:
-        l2 = _choose_l2(chosen, inputs, targets, task)
-    return chosen.fit(inputs, targets, l2, task), l2
+        l2 = cross_validate_l2(problem, inputs, targets, task, assign_folds(targets, groups)).l2
+    axes = _Axes.of(inputs, centred=_may_move(problem, task))
+    layer = next(PROBLEMS[problem].fit([axes.rotate(inputs)], targets, [l2], task))
+    return axes.back(layer, has_bias=task.has_bias and problem != "multiple_choice"), l2
 
 
-def _choose_l2(problem: Problem, inputs: Floats, targets: Targets, task: Task) -> float:
-    """Returns the candidate with the lowest held-out loss; of equals the strongest."""
+def cross_validate_l2(
+    problem: str, inputs: Floats, targets: Targets, task: Task, folds: Integers
+) -> CrossValidation:
+    """Fits on all folds but one, for each of them and each candidate, and chooses `l2`."""
+    chosen = PROBLEMS[problem]
     coarse = Task(task.outputs, task.has_bias, COARSE_TOLERANCE)
-    folds = assign_folds(targets)
+    order = np.argsort(folds, kind="stable")
+    rotated = _Axes.of(inputs, centred=_may_move(problem, task)).rotate(inputs)[order]
+    targets = targets[order]
+    held_out = _slices(folds[order])
+    candidates = _candidates(inputs)
+    fits = [
+        chosen.fit(
+            _without(rotated, out), np.concatenate(_without(targets, out)), candidates, coarse
+        )
+        for out in held_out
+    ]
+    best, lowest, worse = CrossValidation(candidates[0], np.empty(0)), np.inf, 0
+    # The fits go down the candidates side by side: past the best there is no need to go on.
+    for l2, layers in zip(candidates, zip(*fits, strict=True), strict=True):
+        pairs = zip(held_out, layers, strict=True)
+        outputs = np.concatenate([layer(rotated[out]) for out, layer in pairs])
+        loss = chosen.loss(outputs, targets).mean()
+        worse = 0 if loss < lowest else worse + 1
+        if loss < lowest:
+            best, lowest = CrossValidation(l2, outputs[np.argsort(order)]), loss
+        if worse == PATIENCE:
+            break
+    return best
 
-    def held_out_loss(l2: float) -> float:
-        losses = np.empty(len(targets))
-        for fold in np.unique(folds):
-            held_out = folds == fold
-            layer = problem.fit(inputs[~held_out], targets[~held_out], l2, coarse)
-            losses[held_out] = problem.loss(layer(inputs[held_out]), targets[held_out])
-        return float(losses.mean())
 
+def _slices(folds: Integers) -> list[slice]:
+    """Returns where each fold lies among rows that are sorted by fold."""
+    starts = np.flatnonzero(np.diff(folds, prepend=-1))
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(folds)], strict=True)]
+
+
+def _without(rows: Targets, out: slice) -> list[Targets]:
+    return [part for part in (rows[: out.start], rows[out.stop :]) if len(part)]
+
+
+def _candidates(inputs: Floats) -> list[float]:
+    """Returns the penalties to try, the strongest first."""
     flat = inputs.reshape(-1, inputs.shape[-1])
+    square = float(np.square(flat).sum(axis=1).mean())
     variance = float(np.square(flat - flat.mean(axis=0)).sum(axis=1).mean())
-    # Inputs that are all equal carry nothing: any penalty gives zero weights.
-    candidates = [float(r) * (variance or 1.0) for r in RELATIVE_L2[::-1]]
-    return min(candidates, key=held_out_loss)
+    if variance <= 1e-12 * square:  # Equal but for rounding, which must not be fitted.
+        variance = square or 1.0
+    return [float(r) * variance for r in RELATIVE_L2[::-1]]
 
 
-def assign_folds(targets: Targets) -> npt.NDArray[np.int64]:
+def assign_folds(targets: Targets, groups: Integers | None = None) -> Integers:
     """Deals the rows, sorted by target, to the folds like cards.
 
     So each class is spread as evenly as can be, classes with fewer rows than folds too, and a
-    real-valued target likewise; nothing is drawn at random.
+    real-valued target likewise; nothing is drawn at random. With groups these are dealt whole,
+    sorted by their rarest class (by their mean target), then by size.
 
     Example:
         >>> assign_folds(np.array([1, 0, 0, 0, 0, 1, 0]))
         array([0, 0, 1, 2, 3, 1, 4])
+        >>> assign_folds(np.array([0, 1, 0, 0, 0, 1]), groups=np.array([7, 7, 8, 8, 9, 9]))
+        array([1, 1, 0, 0, 2, 2])
     """
-    keys = targets.reshape(len(targets), -1).T
-    folds = np.empty(len(targets), dtype=np.int64)
-    folds[np.lexsort(keys[::-1])] = np.arange(len(targets)) % FOLDS
+    if groups is None:
+        return _deal(targets.reshape(len(targets), -1))
+    _, member = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(member)
+    if targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer):
+        _, classes, counts = np.unique(targets, return_inverse=True, return_counts=True)
+        ranks = np.argsort(np.argsort(counts, kind="stable"), kind="stable")
+        kinds = np.full(len(sizes), len(counts))
+        np.minimum.at(kinds, member, ranks[classes])
+        kinds = -kinds[:, None]  # the commonest first
+    else:
+        kinds = np.zeros((len(sizes), int(targets[0].size)))
+        np.add.at(kinds, member, targets.reshape(len(targets), -1))
+        kinds = kinds / sizes[:, None]
+    return _deal(np.column_stack([kinds, sizes]))[member]
+
+
+def _deal(keys: Targets) -> Integers:
+    folds = np.empty(len(keys), dtype=np.int64)
+    folds[np.lexsort(keys.T[::-1])] = np.arange(len(keys)) % FOLDS
     return folds
 
 
-def _fit_single_label(inputs: Floats, targets: Targets, l2: float, task: Task) -> Layer:
-    """Softmax regression on the classes that occur.
+@dataclass(frozen=True)
+class _Axes:
+    """The principal axes of the inputs, about their mean if the fit does not depend on it."""
 
-    A class that does not occur has no optimum (its bias would fall for ever): it gets weight zero
-    and the lowest bias of the others. As the rows of W sum to zero at the optimum, its output is
-    then never the largest one.
-    """
-    layer = Layer(np.zeros((task.outputs, inputs.shape[1])), np.zeros(task.outputs))
-    present, classes = np.unique(targets, return_inverse=True)
-    if len(present) > 1:
-        rows, offsets = _logistic(inputs, classes, _inverse_penalty(l2, len(present)), task)
-        if len(present) == 2:
-            rows, offsets = np.vstack([-rows, rows]) / 2, np.concatenate([-offsets, offsets]) / 2
-        layer.weight[present], layer.bias[:] = rows, offsets.min()
-        layer.bias[present] = offsets
-    return layer
+    axes: Floats
+    """(axes, features), orthonormal"""
+    centre: Floats
+    """(features,)"""
 
+    @classmethod
+    def of(cls, inputs: Floats, *, centred: bool) -> _Axes:
+        flat = inputs.reshape(-1, inputs.shape[-1])
+        rows, features = flat.shape
+        centre = flat.mean(axis=0) if centred else np.zeros(features)
+        if rows < features:
+            axes = svd(flat - centre, full_matrices=False)[2]
+        else:  # the same axes, in the time of one product
+            moments = flat.T @ flat - rows * np.outer(centre, centre)
+            axes = eigh(moments)[1].T
+        return cls(axes, centre)
 
-def _inverse_penalty(l2: float, classes: int) -> float:
-    """Returns 1/l2 as scikit-learn's parametrisation asks for it.
+    def rotate(self, inputs: Floats) -> Floats:
+        """Returns the inputs along the axes, (..., axes)."""
+        return np.asarray(inputs @ self.axes.T - self.axes @ self.centre)
 
-    For two classes it fits one row w, and our two rows are -w/2 and w/2 at the optimum (of all
-    pairs with difference w they have the smallest norm). Their l2/2 |W|^2 is l2/4 |w|^2.
-    """
-    return 2 / l2 if classes == 2 else 1 / l2
-
-
-def _logistic(
-    inputs: Floats, classes: Targets, inverse_penalty: float, task: Task
-) -> tuple[Floats, Floats]:
-    """Returns coefficients and intercepts of scikit-learn's logistic regression.
-
-    The inputs are centred first, which changes no optimum as the intercept is free, but saves
-    the solver many iterations. They are not scaled: that would change what is penalised.
-    """
-    centre = inputs.mean(axis=0) if task.has_bias else np.zeros(inputs.shape[1])
-    model = LogisticRegression(
-        C=inverse_penalty / len(inputs),
-        fit_intercept=task.has_bias,
-        tol=task.tolerance,
-        max_iter=10_000,
-    ).fit(inputs - centre, classes)
-    return model.coef_, model.intercept_ - model.coef_ @ centre
+    def back(self, layer: Layer, *, has_bias: bool) -> Layer:
+        """Returns the layer for inputs as they were."""
+        weight = layer.weight @ self.axes
+        return Layer(weight, layer.bias - weight @ self.centre if has_bias else layer.bias)
 
 
-def _fit_multi_label(inputs: Floats, targets: Targets, l2: float, task: Task) -> Layer:
-    """One logistic regression per label; a label that is constant gets its smoothed log-odds."""
-    layer = Layer(np.zeros((task.outputs, inputs.shape[1])), np.zeros(task.outputs))
-    for label, column in enumerate(targets.T):
-        positive = column.sum()
-        if 0 < positive < len(column):
-            # The loss is a mean over labels too: each has 1/outputs of it, against the whole l2.
-            row, offset = _logistic(inputs, column, 1 / (l2 * task.outputs), task)
-            layer.weight[label], layer.bias[label] = row[0], offset[0]
-        elif task.has_bias:
-            layer.bias[label] = np.log((positive + 0.5) / (len(column) - positive + 0.5))
-    return layer
-
-
-def _fit_regression(inputs: Floats, targets: Targets, l2: float, task: Task) -> Layer:
-    """Ridge regression; `alpha` is the penalty for a sum, not a mean, of squares."""
-    model = Ridge(alpha=l2 * targets.size, fit_intercept=task.has_bias).fit(inputs, targets)
-    bias = np.broadcast_to(model.intercept_, task.outputs).astype(np.float64)
-    return Layer(np.reshape(model.coef_, (task.outputs, -1)), bias)
-
-
-def _fit_multiple_choice(inputs: Floats, targets: Targets, l2: float, task: Task) -> Layer:
-    """McFadden's conditional logit; its bias moves all choices alike, so it stays zero."""
-    rows = np.arange(len(targets))
-
-    def objective(weight: Floats) -> tuple[float, Floats]:
-        scores = inputs @ weight  # (rows, choices)
-        errors = np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
-        errors[rows, targets] -= 1.0
-        value = _cross_entropy(scores, targets).mean() + l2 / 2 * weight @ weight
-        return float(value), np.einsum("rc,rcf->f", errors, inputs) / len(rows) + l2 * weight
-
-    options = {"gtol": task.tolerance, "ftol": 64 * np.finfo(float).eps, "maxiter": 10_000}
-    start = np.zeros(inputs.shape[2])
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
-    return Layer(found.x[None], np.zeros(1))
-
-
-def _cross_entropy(scores: Floats, targets: Targets) -> Floats:
-    return np.asarray(logsumexp(scores, axis=1) - scores[np.arange(len(targets)), targets])
-
-
-def _binary_cross_entropy(scores: Floats, targets: Targets) -> Floats:
-    return np.asarray((np.logaddexp(0.0, scores) - targets * scores).mean(axis=1))
-
-
-def _half_squared_error(scores: Floats, targets: Targets) -> Floats:
-    return np.asarray(np.square(scores - targets).mean(axis=1) / 2)
-
-
-def _choice_cross_entropy(scores: Floats, targets: Targets) -> Floats:
-    return _cross_entropy(scores[..., 0], targets)
-
-
-PROBLEMS = {
-    "single_label_classification": Problem(_fit_single_label, _cross_entropy),
-    "multi_label_classification": Problem(_fit_multi_label, _binary_cross_entropy),
-    "multiple_choice": Problem(_fit_multiple_choice, _choice_cross_entropy),
-    "regression": Problem(_fit_regression, _half_squared_error),
-}
-"""By transformers' names for `config.problem_type`, and one that it has no name for."""
+def _may_move(problem: str, task: Task) -> bool:
+    """Whether a vector that is added to all inputs changes no optimal weight."""
+    return task.has_bias or problem == "multiple_choice"
