@@ -20,7 +20,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ruamel.yaml import YAML
-from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallback, set_seed
+from transformers import (
+    EvalPrediction,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.trainer_callback import PrinterCallback
 
 from hf_stabilizer.arguments import (
@@ -35,11 +44,16 @@ from hf_stabilizer.errors import ConfigurationError, StabilizerError, first_line
 from hf_stabilizer.metrics import build_compute_metrics
 from hf_stabilizer.models import load_model, load_tokenizer
 from hf_stabilizer.outcome import Outcome
-from hf_stabilizer.records import Run, check_folder, versions, write_atomically, write_run
+from hf_stabilizer.output_folder import free_folder, resumed
+from hf_stabilizer.records import Run, read_run, versions, write_atomically, write_run
 from hf_stabilizer.reinitialization import has_new_parameters
+from hf_stabilizer.silent_mistakes import Finding, preflight
+from hf_stabilizer.silent_mistakes.checkpoint_names import keep_names
 from hf_stabilizer.tasks import PreparedTask, prepare_task
 
 logger = logging.getLogger(__name__)
+
+LEVELS = {"warning": logging.WARNING, "note": logging.INFO}
 
 
 def train(
@@ -50,6 +64,11 @@ def train(
     **overrides: Any,
 ) -> Run:
     """Trains one model from a configuration, keeps what validation chose, and records the run.
+
+    What would go wrong in silence is logged before the first step (see `preflight`); what would
+    fail is an error then. A run that was cut off goes on from the newest whole checkpoint in its
+    output folder when it is started again with the same configuration, and begins anew where
+    there is none.
 
     Args:
         config: Path of a YAML file, or a mapping with the same keys; `output_dir` among them.
@@ -66,11 +85,12 @@ def train(
         DataError: The rows are not as the configuration says.
     """
     configuration = load_configuration(config, recipe=recipe, overrides=overrides)
-    folder = _free_folder(configuration)
+    folder = free_folder(configuration)
+    configuration = resumed(configuration, folder)
     prepared = prepare_data(configuration)
     try:
         return execute(configuration, folder, prepared, callbacks=callbacks)
-    except StabilizerError:  # Something in the input, told before the first step.
+    except StabilizerError:  # Told before the first step, or recorded by `execute`.
         raise
     except Exception as error:
         record_failure(configuration, folder, error)
@@ -110,28 +130,26 @@ def execute(
 ) -> Run:
     """Runs once, in this process, and writes the record; an exception is left to the caller."""
     start = time.perf_counter()
-    trainer = build_trainer(configuration, folder, prepared, callbacks=callbacks, quiet=quiet)
+    first_step = _FirstStepCallback()
+    trainer = build_trainer(
+        configuration, folder, prepared, callbacks=[*callbacks, first_step], quiet=quiet
+    )
     folder.mkdir(parents=True, exist_ok=True)
     write_configuration(configuration, folder)
-    trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    try:
+        trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    except Exception as error:
+        # Before the first step it is bad input, later a run that went wrong, as a guard's error.
+        if first_step.was_begun and trainer.is_world_process_zero():
+            record_failure(configuration, folder, error, trainer.state)
+        raise
     test_score = _score_test(trainer, prepared, configuration)
     if trainer.is_world_process_zero():
         _keep_model(trainer, folder, configuration)
-    outcome = Outcome.of(
-        trainer.state.log_history,
-        metric=configuration.metric,
-        greater_is_better=configuration.values["greater_is_better"],
-    )
     run = replace(
-        _record(configuration),
-        status=outcome.status,
-        reason=outcome.reason,
-        evaluations=outcome.evaluations,
-        best_score=outcome.best_score,
-        last_score=outcome.last_score,
+        _record(configuration, trainer.state),
         test_score=test_score,
         seconds=time.perf_counter() - start,
-        steps=trainer.state.global_step,
         checkpoint="model",
     )
     if trainer.is_world_process_zero():
@@ -147,7 +165,24 @@ def build_trainer(
     callbacks: Iterable[TrainerCallback] = (),
     quiet: bool = False,
 ) -> Trainer:
-    """Returns the stock Trainer of a run, ready to train."""
+    """Returns the stock Trainer of a run, ready to train.
+
+    Raises:
+        ConfigurationError: `preflight` finds that the run would fail, or the Trainer refuses it.
+    """
+    callbacks = list(callbacks)
+    model, args = load_parts(configuration, folder, prepared, quiet=quiet)
+    findings = preflight(
+        model, args, prepared.train, eval_dataset=prepared.validation, callbacks=callbacks
+    )
+    heed(findings, quiet=quiet or args.process_index > 0)
+    return assemble(model, args, configuration, prepared, callbacks=callbacks, quiet=quiet)
+
+
+def load_parts(
+    configuration: Configuration, folder: Path, prepared: PreparedTask, *, quiet: bool = False
+) -> tuple[PreTrainedModel, StabilizerArguments]:
+    """Returns the model of a run as it was loaded, and the arguments of its Trainer."""
     args = configuration.arguments(
         output_dir=str(folder), **({"disable_tqdm": True} if quiet else {})
     )
@@ -155,6 +190,33 @@ def build_trainer(
         args.dataloader_pin_memory = False  # nothing to pin for; torch would warn of it
     model = _model(configuration, prepared)
     _seed_new_parameters_only(args, model)
+    return model, args
+
+
+def heed(findings: Iterable[Finding], *, quiet: bool = False) -> None:
+    """Logs what was found, and raises where the run would fail.
+
+    Raises:
+        ConfigurationError: One finding or more is an error.
+    """
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more: see --dry-run)" if errors[1:] else ""
+        raise ConfigurationError(f"{errors[0]}{more}")
+    for finding in () if quiet else findings:
+        logger.log(LEVELS[finding.severity], "%s", finding)
+
+
+def assemble(
+    model: PreTrainedModel,
+    args: StabilizerArguments,
+    configuration: Configuration,
+    prepared: PreparedTask,
+    *,
+    callbacks: Iterable[TrainerCallback] = (),
+    quiet: bool = False,
+) -> Trainer:
+    """Prepares the model and plugs everything into the stock Trainer."""
     # Where the pass over the rows that `fit_head` makes is fast.
     model.to(args.device)  # type: ignore[arg-type]  # as transformers decorates `to`
     prepare_model(model, args, train_dataset=prepared.train, data_collator=prepared.data_collator)
@@ -181,13 +243,24 @@ def build_trainer(
     return trainer
 
 
-def record_failure(configuration: Configuration, folder: Path, error: BaseException) -> Run:
-    """Writes and returns the record of a run that raised."""
+def record_failure(
+    configuration: Configuration,
+    folder: Path,
+    error: BaseException,
+    state: TrainerState | None = None,
+) -> Run:
+    """Writes and returns the record of a run that raised, with what it had reached by then.
+
+    What `execute` has recorded of the same error stays: it knows the Trainer's state.
+    """
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-    run = replace(_record(configuration), status="failed", reason=reason)
+    path = folder / "run.json"
+    if state is None and path.exists() and (there := read_run(path)).reason == reason:
+        return there
+    run = replace(_record(configuration, state), status="failed", reason=reason)
     text = "".join(traceback.format_exception(error))
     write_atomically(folder / "traceback.txt", text)
-    write_run(run, folder / "run.json")
+    write_run(run, path)
     return run
 
 
@@ -212,21 +285,48 @@ def _score_test(
     return float(metrics[f"test_{configuration.metric}"])
 
 
-def _record(configuration: Configuration) -> Run:
+def _record(configuration: Configuration, state: TrainerState | None) -> Run:
+    """The record of a run, as far as the Trainer's state tells it."""
+    greater_is_better = configuration.values["greater_is_better"]
+    history = state.log_history if state else []
+    outcome = Outcome.of(
+        history,
+        metric=configuration.metric,
+        greater_is_better=greater_is_better,
+    )
+    reason = outcome.reason
     return Run(
         recipe=configuration.recipe,
         seeds={name: configuration.values[name] for name in SEEDS},
-        status="finished",
+        status="failed" if reason else "finished",
+        reason=reason,
+        evaluations=outcome.evaluations,
         metric=configuration.metric,
-        greater_is_better=configuration.values["greater_is_better"],
+        greater_is_better=greater_is_better,
+        best_score=outcome.best_score,
+        last_score=outcome.last_score,
+        steps=state.global_step if state else 0,
         versions=versions(),
         configuration=configuration.recorded,
     )
 
 
+class _FirstStepCallback(TrainerCallback):
+    """Tells what is refused when training begins from what goes wrong later."""
+
+    was_begun = False
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:  # Any: what the Trainer hands to every callback
+        self.was_begun = True
+
+
 def _model(configuration: Configuration, prepared: PreparedTask) -> PreTrainedModel:
     set_seed(configuration.values["seed"])
-    return load_model(prepared, resolve_location(configuration.model.model_name_or_path))
+    model = load_model(prepared, resolve_location(configuration.model.model_name_or_path))
+    keep_names(model)
+    return model
 
 
 def _metrics(
@@ -251,28 +351,3 @@ def _keep_model(trainer: Trainer, folder: Path, configuration: Configuration) ->
     if values.get("save_strategy") == "best" and values.get("save_only_model"):
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
-
-
-def _free_folder(configuration: Configuration) -> Path:
-    if not configuration.values.get("output_dir"):
-        raise ConfigurationError("output_dir is missing; name the folder for model and record")
-    folder = Path(configuration.values["output_dir"])
-    check_folder(folder, key="output_dir")
-    checkpoint = configuration.values.get("resume_from_checkpoint")
-    if checkpoint and not Path(checkpoint).is_dir():
-        raise ConfigurationError(
-            f"resume_from_checkpoint {checkpoint!r} is no folder; name a checkpoint, for instance "
-            f"{str(folder / 'checkpoint-100')!r}"
-        )
-    for name, what in (("run.json", "a run"), ("study.json", "a study")):
-        if (folder / name).exists():
-            raise ConfigurationError(
-                f"output_dir {str(folder)!r} holds {what} already; "
-                "name another folder, or remove it"
-            )
-    if not checkpoint and any(folder.glob("checkpoint-*")):
-        raise ConfigurationError(
-            f"output_dir {str(folder)!r} holds checkpoints of a run that was cut off; set "
-            "resume_from_checkpoint to one of them, name another folder, or remove it"
-        )
-    return folder
