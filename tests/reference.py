@@ -235,3 +235,83 @@ def linear_optimum(problem, inputs, targets, l2, outputs, has_bias):
 
     optimizer.step(closure)
     return weight.detach().numpy(), bias.detach().numpy()
+
+
+# ---- freezing: freezing/
+
+
+def unfreezing_stages(num_layers, blocks_per_stage):
+    """Depths in the order in which they are freed: sets of blocks from the top, then embeddings."""
+    waiting, stages = list(range(1, num_layers + 1)), []
+    while waiting:
+        stages.append([waiting.pop() for _ in range(min(blocks_per_stage, len(waiting)))])
+    return [*stages, [0]]
+
+
+def learns(depth, step, num_layers, duration, blocks_per_stage=1):
+    """Whether a depth learns in step 1, 2, ... of gradual unfreezing over `duration` steps."""
+    if depth == num_layers + 1:
+        return True
+    stages = unfreezing_stages(num_layers, blocks_per_stage)
+    number = 1 + next(i for i, depths in enumerate(stages) if depth in depths)
+    return step >= 1 + number * duration // len(stages)
+
+
+def stage_warmup(step, first_step, warmup_steps):
+    """The share of its scheduled rate that a freed layer uses: counted up, step by step."""
+    if step < first_step:
+        return 0.0
+    if first_step == 1 or warmup_steps == 0:
+        return 1.0
+    used = 0
+    for _ in range(first_step, step + 1):
+        used = min(used + 1, warmup_steps)
+    return used / warmup_steps
+
+
+# ---- guarding and looking: collapse.py, layer_statistics.py
+
+
+def looks_collapsed(predictions, labels):
+    """The same for all rows, or no more of them right than have the commonest label."""
+    rows = [(p, t) for p, t in zip(predictions, labels, strict=True) if t >= 0]
+    truths = [t for _, t in rows]
+    if len(set(truths)) < 2:
+        return False
+    right = sum(p == t for p, t in rows)
+    return len({p for p, _ in rows}) == 1 or right <= max(truths.count(t) for t in truths)
+
+
+def collapsed_evaluation(looks, warmup_steps, last_is_over):
+    """The step of the evaluation that settles it; `looks` are (step, whether it looks so)."""
+    for place in range(1, len(looks)):
+        (before, first), (step, second) = looks[place - 1], looks[place]
+        if first and second and before > warmup_steps:
+            return step
+    return looks[-1][0] if looks and looks[-1][1] and last_is_over else 0
+
+
+def layer_statistics(before, after, clipped, rates, logged_norm):
+    """Rates, gradient norms and steps of layers, from arrays (of `rates` one number) of each layer.
+
+    `clipped` are the gradients that the optimizer saw, `logged_norm` that of all before clipping.
+    """
+    import numpy as np
+
+    def norm(arrays):
+        return math.sqrt(sum(float((np.asarray(a, dtype="float64") ** 2).sum()) for a in arrays))
+
+    total = norm([a for arrays in clipped.values() for a in arrays])
+    found = {f"lr/{layer}": rate for layer, rate in rates.items()}
+    for layer, arrays in clipped.items():
+        found[f"grad_norm/{layer}"] = norm(arrays) * logged_norm / total
+        change = [b - a for a, b in zip(before[layer], after[layer], strict=True)]
+        found[f"update_ratio/{layer}"] = norm(change) / norm(before[layer])
+    return found
+
+
+def slanted_triangular(step, num_steps, cut_fraction=0.1, ratio=32):
+    """Howard and Ruder 2018, equation 3, as a share of the peak; step 1, 2, ... is t = 0, 1, ..."""
+    t, cut = step - 1, math.floor(num_steps * cut_fraction)
+    p = t / cut if t < cut else 1 - (t - cut) / (cut * (1 / cut_fraction - 1))
+    return (1 + p * (ratio - 1)) / ratio

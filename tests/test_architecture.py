@@ -12,10 +12,18 @@ SOURCE = Path(__file__).parents[1] / "src" / "hf_stabilizer"
 
 # What every technique may stand on -> what it may stand on itself.
 FOUNDATIONS = {
+    "call_order": set(),
+    "checkpoints": {"errors"},
     "errors": set(),
     "layers": {"errors"},
     "features": {"errors"},
+    "hidden_steps": {"errors"},
+    "log_lines": {"call_order"},
+    "norms": set(),
     "random_state": {"errors"},
+    "records": {"errors"},
+    "rate_override": {"errors"},
+    "skipped_steps": set(),
     "sockets": set(),
     "steps": {"errors"},
 }
@@ -25,20 +33,25 @@ TECHNIQUES = {
         *("learning_rates", "parameter_groups", "optimizers", "optimizer_conflicts", "schedules"),
     },
     "layers drawn anew": {"reinitialization", "initialization", "identity_pooler"},
-    "fitted head": {"head", "linear_fit"},
+    "fitted head": {"head", "linear_fit", "linear_problems", "supervision"},
     "frozen layers": {"freezing"},
     "averaged weights": {"averaging"},
     "frequent evaluation": {"evaluation"},
+    "logged layers": {"layer_statistics"},
+    "guarded runs": {"divergence", "non_finite", "collapse", "forward_hook"},
 }
 # What joins the techniques, and what people meet: these may import any of them.
 ABOVE = {
     *("arguments", "rate_table", "configuration", "recipes", "starting_points", "layer_view"),
-    *("data", "tasks", "models", "metrics", "scores", "records", "outcome", "run", "studies"),
-    *("cli", "__main__"),
+    *("data", "tasks", "models", "metrics", "scores", "outcome", "run", "studies"),
+    *("rate_figure",),
+    *("probing", "probe_record", "probe_view", "readouts", "dead_pooler"),
+    *("silent_mistakes", "output_folder", "dry_run", "dry_run_view"),
+    *("schedule_words", "cli", "__main__"),
 }
 LIGHT = [
     *("errors", "records", "outcome", "recipes", "learning_rates", "data", "tasks", "models"),
-    *("metrics", "cli"),
+    *("metrics", "cli", "checkpoints"),
     *("studies.study", "studies.statistics", "studies.comparison", "studies.verdict"),
     *("studies.report", "studies.charts", "studies.table"),
 ]

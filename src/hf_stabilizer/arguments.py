@@ -15,16 +15,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Real
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from transformers import TrainerCallback, TrainingArguments, default_data_collator
 
 from hf_stabilizer.averaging import AveragingCallback, EMACallback, SWACallback
+from hf_stabilizer.divergence import Action, DivergenceGuardCallback
 from hf_stabilizer.errors import ConfigurationError, check_choice, check_whole
 from hf_stabilizer.evaluation import EvaluationsPerEpochCallback
-from hf_stabilizer.freezing import freeze_layers
+from hf_stabilizer.freezing import (
+    FreezingCallback,
+    GradualUnfreezingCallback,
+    HeadFirstCallback,
+    freeze_layers,
+)
 from hf_stabilizer.head import fit_head
+from hf_stabilizer.layer_statistics import LayerStatisticsCallback
 from hf_stabilizer.layers import LayerMap
 from hf_stabilizer.learning_rates import batch_size_factor
 from hf_stabilizer.optimizers import curve_from_arguments, layered_optimizer
@@ -33,6 +40,8 @@ from hf_stabilizer.reinitialization import (
     redraw_head,
     reinitialize_layers,
 )
+from hf_stabilizer.schedules import complete_schedule
+from hf_stabilizer.steps import check_step
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -41,9 +50,17 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "reinit_pooler": ("true", "false", "identity", "auto"),
     "averaging": ("none", "swa", "ema"),
     "swa_anneal": ("linear", "cosine"),
+    "divergence_guard": ("off", "warn", "stop", "raise"),
 }
 
-SWITCHES = ("freeze_embeddings", "fit_head", "ema_warmup", "swa_keep_ratios", "isolate_evaluations")
+SWITCHES = (
+    "freeze_embeddings",
+    "fit_head",
+    "ema_warmup",
+    "swa_keep_ratios",
+    "isolate_evaluations",
+    "log_layer_statistics",
+)
 
 AVERAGINGS: Mapping[str, type[AveragingCallback]] = {"swa": SWACallback, "ema": EMACallback}
 
@@ -138,6 +155,18 @@ layer_lr='uniform'; set layer_lr to 'llrd', or leave layer_lr_decay out
     fit_head_scale: float | None = _option(
         None, "Factor on the fitted head, above 0; 0.3 if not given."
     )
+    head_first: float = _option(
+        0, "Train the head alone first: a fraction of the run below 1, optimizer steps from 1 up."
+    )
+    gradual_unfreezing: float = _option(
+        0, "Free the layers from the top downwards over so much of the run, as for head_first."
+    )
+    blocks_per_stage: int | None = _option(
+        None, "gradual_unfreezing: blocks that are freed together; 1 if not given."
+    )
+    stage_warmup_steps: int | None = _option(
+        None, "gradual_unfreezing: steps in which a freed stage's rate rises; 0 if not given."
+    )
     averaging: str = _option("none", "Mean of the weights: none, swa or ema.")
     averaging_start: float | None = _option(
         None, "First averaged step: a fraction of the run below 1, a whole step from 1 up."
@@ -159,6 +188,13 @@ layer_lr='uniform'; set layer_lr to 'llrd', or leave layer_lr_decay out
     isolate_evaluations: bool = _option(
         False, "Restore the random state after every evaluation, so that looking changes nothing."
     )
+    divergence_guard: str = _option(
+        "off",
+        "What a non-finite loss or gradient, or a collapse, leads to: off, warn, stop, raise.",
+    )
+    log_layer_statistics: bool = _option(
+        False, "Log rate, gradient norm and update ratio of every layer."
+    )
 
     def __post_init__(self) -> None:
         """Checks every field of ours at the door, after the parent's own checks."""
@@ -168,6 +204,15 @@ layer_lr='uniform'; set layer_lr to 'llrd', or leave layer_lr_decay out
         _check_choices(self)
         _check_owners(self)
         _check_ranges(self)
+
+    def get_warmup_steps(self, num_training_steps: int) -> int:
+        """Completes the schedule, too.
+
+        `Trainer.create_scheduler` asks this just before it reads `lr_scheduler_kwargs`, and nothing
+        else tells the length of the run (transformers 5.4 to 5.23).
+        """
+        self.lr_scheduler_kwargs = complete_schedule(self, num_training_steps)
+        return int(super().get_warmup_steps(num_training_steps))
 
 
 def prepare_model(
@@ -268,7 +313,7 @@ def stabilize(
         ConfigurationError: Two options clash, or an option clashes with one of `callbacks`.
     """
     callbacks = list(callbacks)
-    ours = [*_averaging(args), *_evaluations(args)]
+    ours = [*_freezing(args), *_averaging(args), *_evaluations(args), *_watchers(args)]
     _check_callbacks(callbacks, ours)
     keywords: dict[str, Any] = {"callbacks": [*callbacks, *ours]}
     if args.layer_lr != "uniform" or args.head_learning_rate or args.base_batch_size:
@@ -284,6 +329,33 @@ def _pooler(
     if choice == "auto":
         return "identity" if has_identity_pooler(model, layer_map=layers) else False
     return "identity" if choice == "identity" else choice == "true"
+
+
+def _freezing(args: StabilizerArguments) -> list[TrainerCallback]:
+    if args.head_first and args.gradual_unfreezing:
+        raise ConfigurationError(
+            f"head_first={args.head_first!r} and gradual_unfreezing={args.gradual_unfreezing!r} "
+            "cannot be combined, both say when the body learns; set one of them to 0 (gradual "
+            "unfreezing begins with the head alone, too)"
+        )
+    kind: type[FreezingCallback]
+    if args.gradual_unfreezing:
+        kind = GradualUnfreezingCallback
+    elif args.head_first:
+        kind = HeadFirstCallback
+    else:
+        return []
+    callback = kind(**_freezing_options(args))
+    callback.read_options = partial(_freezing_options, args)
+    return [callback]
+
+
+def _freezing_options(args: StabilizerArguments) -> dict[str, Any]:
+    overrides: Any = args.layer_overrides  # a mapping by now
+    if args.gradual_unfreezing:
+        stage = _given(blocks_per_stage=args.blocks_per_stage, warmup_steps=args.stage_warmup_steps)
+        return {"duration": args.gradual_unfreezing, "overrides": overrides, **stage}
+    return {"duration": args.head_first, "overrides": overrides}
 
 
 def _averaging(args: StabilizerArguments) -> list[TrainerCallback]:
@@ -328,6 +400,15 @@ def _evaluations(args: StabilizerArguments) -> list[TrainerCallback]:
     return []
 
 
+def _watchers(args: StabilizerArguments) -> list[TrainerCallback]:
+    overrides: Any = args.layer_overrides  # a mapping by now
+    statistics = [LayerStatisticsCallback(overrides=overrides)] if args.log_layer_statistics else []
+    if args.divergence_guard == "off":
+        return [*statistics]
+    action = cast(Action, args.divergence_guard)  # one of its values: checked at the door
+    return [*statistics, DivergenceGuardCallback(action)]
+
+
 def _given(**options: Any) -> dict[str, Any]:
     """Keeps the options that were given: None means the technique's own default."""
     return {name: value for name, value in options.items() if value is not None}
@@ -347,8 +428,12 @@ def _named(**options: str) -> Iterator[None]:
 
 def _check_callbacks(theirs: list[TrainerCallback], ours: list[TrainerCallback]) -> None:
     for kind, option in (
+        ((HeadFirstCallback,), "head_first"),
+        ((GradualUnfreezingCallback,), "gradual_unfreezing"),
         ((SWACallback, EMACallback), "averaging"),
         ((EvaluationsPerEpochCallback,), "evaluations_per_epoch"),
+        ((LayerStatisticsCallback,), "log_layer_statistics"),
+        ((DivergenceGuardCallback,), "divergence_guard"),
     ):
         doubled = [c for c in theirs if isinstance(c, kind)]
         if doubled and any(isinstance(c, kind) for c in ours):
@@ -378,6 +463,12 @@ def _check_owners(args: StabilizerArguments) -> None:
             "layer_lr='grouped' needs layer_lr_multipliers, got None; "
             "give one multiplier per set of blocks, e.g. [0.3, 0.5, 1.0]"
         )
+    for name in ("blocks_per_stage", "stage_warmup_steps"):
+        if getattr(args, name) is not None and not args.gradual_unfreezing:
+            raise ConfigurationError(
+                f"{name}={getattr(args, name)!r} has no effect with gradual_unfreezing=0; "
+                f"set gradual_unfreezing, or leave {name} out"
+            )
     for name in ("swa_anneal_steps", "swa_anneal", "swa_keep_ratios"):
         if getattr(args, name) is not None and args.swa_learning_rate is None:
             raise ConfigurationError(
@@ -403,6 +494,7 @@ def _check_ranges(args: StabilizerArguments) -> None:
     _check_switches(args)
     # Built once here so that a value out of range is told before anything is loaded.
     curve_from_arguments(args)
+    _check_freezing(args)
     with _named(start="averaging_start", every="averaging_every", decay="ema_decay"):
         _averaging(args)
     if isinstance(args.layer_overrides, str):
@@ -410,6 +502,12 @@ def _check_ranges(args: StabilizerArguments) -> None:
             f"layer_overrides must map globs to depths, got {args.layer_overrides!r}; write JSON "
             'such as \'{"*.adapter.*": "head"}\''
         )
+
+
+def _check_freezing(args: StabilizerArguments) -> None:
+    for name in ("head_first", "gradual_unfreezing"):
+        check_step(getattr(args, name), name=name)
+    _freezing(args)
 
 
 def _check_switches(args: StabilizerArguments) -> None:

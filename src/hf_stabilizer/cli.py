@@ -81,6 +81,11 @@ def build_parser() -> argparse.ArgumentParser:
     train = command("train", _train, "Train one model from a configuration.")
     train.add_argument("config", help="YAML file")
     train.add_argument("--recipe", help="recipe, by name or as a YAML file")
+    train.add_argument(
+        "--dry-run", "--dry_run", action="store_true",
+        help="show findings, layers, schedule and cost; train nothing and write nothing",
+    )  # fmt: skip
+    train.add_argument("--json", action="store_true", help="with --dry-run: for machines")
 
     study = command("study", _study, "Run recipes over the same seeds, and report on them.")
     study.add_argument("config", help="YAML file")
@@ -108,6 +113,14 @@ def build_parser() -> argparse.ArgumentParser:
     plot.add_argument("--recipe", help="recipe, by name or as a YAML file")
     plot.add_argument("--steps", type=int, help="optimizer steps (default: from the rows)")
     plot.add_argument("--output", default="learning_rates.png", help="PNG; a CSV goes beside it")
+
+    text = "Score every layer of a model, as its checkpoint is, with linear probes; trains nothing."
+    probe = command("probe", _probe, text)
+    probe.add_argument("config", help="YAML file")
+    probe.add_argument("--max-examples", type=int, default=2000, help="at most (default: 2000)")
+    probe.add_argument("--json", action="store_true", help="for machines")
+    probe.add_argument("--output", help="CSV file to write")
+    probe.add_argument("--plot", help="picture to write: PNG, PDF or SVG")
 
     recipes = command("recipes", _recipes, "List the recipes, or show one.")
     recipes.add_argument("name", nargs="?", help="recipe to show")
@@ -192,14 +205,23 @@ def _speak_plainly() -> None:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
+
+    class _PlainHandler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            kind = "warning" if record.levelno >= logging.WARNING else "note"
+            print(f"{kind}: {record.getMessage()}", file=sys.stderr)
+
     notes = logging.getLogger("hf_stabilizer")
-    handler = logging.StreamHandler()  # standard error as it is now, not as it was at import
-    handler.setFormatter(logging.Formatter("note: %(message)s"))
-    notes.handlers = [handler]
+    notes.handlers = [_PlainHandler()]
     notes.setLevel(logging.INFO)
 
 
 def _train(args: argparse.Namespace) -> None:
+    if args.dry_run:
+        _dry_run(args)
+        return
+    if args.json:
+        raise ConfigurationError("--json shows a dry run to machines; add --dry-run")
     from hf_stabilizer.recipes import read_yaml
     from hf_stabilizer.run import train
     from hf_stabilizer.studies.progress import describe
@@ -214,6 +236,27 @@ def _train(args: argparse.Namespace) -> None:
         folder = Path(run.configuration["output_dir"])
         print(describe(run))
         print(f"model: {folder / 'model'}\nrecord: {folder / 'run.json'}")
+
+
+def _dry_run(args: argparse.Namespace) -> None:
+    import dataclasses
+    import json
+
+    from rich.console import Console
+
+    from hf_stabilizer.dry_run import rehearse_run
+    from hf_stabilizer.dry_run_view import print_dry_run
+
+    _speak_plainly()
+    with contextlib.redirect_stdout(sys.stderr):
+        dry_run = rehearse_run(Path(args.config), recipe=args.recipe, **args.overrides)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(dry_run), indent=2))
+    else:
+        console = Console()
+        print_dry_run(dry_run, console if console.is_terminal else Console(width=160))
+    if dry_run.would_fail:
+        raise ConfigurationError("the run would fail; see the findings")
 
 
 def _study(args: argparse.Namespace) -> None:
@@ -295,6 +338,20 @@ def _plot_lr(args: argparse.Namespace) -> None:
         output=Path(args.output),
     ):
         print(path)
+
+
+def _probe(args: argparse.Namespace) -> None:
+    from hf_stabilizer.probe_view import show_probe
+
+    _speak_plainly()
+    show_probe(
+        args.config,
+        overrides=args.overrides,
+        max_examples=args.max_examples,
+        as_json=args.json,
+        output=Path(args.output) if args.output else None,
+        plot=Path(args.plot) if args.plot else None,
+    )
 
 
 def _recipes(args: argparse.Namespace) -> None:

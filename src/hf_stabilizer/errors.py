@@ -3,6 +3,7 @@
     StabilizerError
     ├── ConfigurationError     (ValueError)    an option or a combination that cannot be right
     ├── DataError              (ValueError)    a file, column, label or split that is wrong
+    ├── DivergenceError        (RuntimeError)  a run that is lost: no numbers, or one answer to all
     ├── LayerDiscoveryError    (ValueError)    the depth of a parameter cannot be told
     ├── ReinitializationError  (RuntimeError)  weights that should have changed did not
     ├── ResumeError            (RuntimeError)  a checkpoint that cannot be continued from
@@ -31,6 +32,10 @@ class ConfigurationError(StabilizerError, ValueError):
 
 class DataError(StabilizerError, ValueError):
     """A file, column, label or split that is not as it must be."""
+
+
+class DivergenceError(StabilizerError, RuntimeError):
+    """A run that is lost: its loss or gradient is no number, or its classifier has collapsed."""
 
 
 class LayerDiscoveryError(StabilizerError, ValueError):
