@@ -127,7 +127,7 @@ def _inside_blocks(draft: Draft, name: str) -> int | None:
     if block is None:
         return _beside_blocks(draft, name)
     depth = draft.ladder.depths.get(block)
-    if depth is None or not isinstance(structure.owner(name), nn.Embedding):
+    if depth is None or not _is_table(draft, name):
         return depth
     siblings = next(stack for stack in structure.stacks if block in dict(stack.blocks))
     relative = name.removeprefix(f"{block}.")
@@ -163,7 +163,12 @@ def _by_use(draft: Draft, name: str) -> int | None:
         return 0
     if not any(ladder.stands_on(path, front) for path in fed for front in fronts):
         return ladder.num_layers + 1 if met else None  # a connector: it feeds another tower
-    return max(met) if len(met) == 1 else 0
+    shared = len(met) > 1 and draft.structure.parameters[name].dim() > 1
+    return 0 if shared else max(met)
+
+
+def _is_table(draft: Draft, name: str) -> bool:
+    return isinstance(draft.structure.owner(name), nn.Embedding)
 
 
 def _by_users(draft: Draft, name: str, users: set[str]) -> int:
@@ -185,10 +190,10 @@ def _join_limbs(draft: Draft) -> None:
     limbs: dict[str, list[str]] = defaultdict(list)
     for name in draft.depths:
         if draft.structure.block_of(name) is None and not draft.structure.twin_block(name):
-            limbs[draft.structure.limb(name)].append(name)
+            limbs[draft.structure.piece(name)].append(name)
     for path, names in limbs.items():
         depths = {draft.depths[name] for name in names}
-        tables = any(isinstance(draft.structure.owner(name), nn.Embedding) for name in names)
+        tables = any(_is_table(draft, name) for name in names)
         if len(depths) > 1 and not tables and path not in draft.structure.parameters:
             draft.depths.update(dict.fromkeys(names, max(depths)))
 
@@ -213,7 +218,7 @@ def _unused(draft: Draft, name: str) -> int | None:
     after = list(structure.parameters).index(name) > max(
         i for i, n in enumerate(structure.parameters) if structure.block_of(n)
     )
-    free = limb == name or isinstance(structure.owner(name), nn.Embedding)
+    free = limb == name or _is_table(draft, name)
     return ladder.num_layers + 1 if (after or draft.flow.whole) and not free else None
 
 
@@ -224,7 +229,7 @@ def _by_registration(draft: Draft, name: str) -> int:
     of input. It gets no gradient where no pass uses it. What lies between towers is head.
     """
     structure = draft.structure
-    if isinstance(structure.owner(name), nn.Embedding):
+    if _is_table(draft, name):
         return 0
     tower = structure.tower_of(name)
     if tower not in structure.towers:

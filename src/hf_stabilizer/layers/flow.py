@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,6 +33,18 @@ Front = frozenset[str]
 """Paths of the last blocks behind some data."""
 
 
+@dataclass(frozen=True)
+class Call:
+    """One call of a module."""
+
+    when: int
+    """Uses of parameters before it."""
+    front: Front | None
+    """The front of what it took in."""
+    sources: frozenset[str]
+    """Parameters that had shaped it since the last block."""
+
+
 @dataclass
 class Flow:
     """What one forward pass showed, or several over parts of one model."""
@@ -41,6 +53,8 @@ class Flow:
     """Path of a block -> the front of what it took in at its first call, in the order of calls."""
     beside: dict[str, Front] = field(default_factory=dict)
     """Path of a block -> the part of it that came beside the block's own stream of data."""
+    reads: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Path of a block -> names of the inputs that reached it through no other block."""
     calls: Counter[str] = field(default_factory=Counter)
     """Path of a block -> how often it ran."""
     fronts: dict[str, set[Front]] = field(default_factory=lambda: defaultdict(set))
@@ -53,8 +67,8 @@ class Flow:
     """Parameter -> when it was first used, counted in uses."""
     last_use: dict[str, int] = field(default_factory=dict)
     """Parameter -> when it was last used outside the blocks, counted in uses."""
-    linears: dict[str, tuple[int, Front | None]] = field(default_factory=dict)
-    """Path of a linear layer that ran outside the blocks -> (when it last did, input's front)."""
+    linears: dict[str, Call] = field(default_factory=dict)
+    """Path of a linear layer that ran outside the blocks -> its last call."""
     uses: int = 0
     """How many uses of parameters were counted."""
     begin: int = 0
@@ -72,22 +86,23 @@ class Flow:
         """Takes in what a pass over a part of the model showed, as if it had come before."""
         for path in part.below.keys() - self.below.keys():
             self.calls[path] = part.calls[path]
-        self.below = {**part.below, **self.below}
-        self.beside = {**part.beside, **self.beside}
-        for name, fronts in part.fronts.items():
-            self.fronts[name] |= fronts
-        for name, users in part.users.items():
-            self.users[name] |= users
-        for name, fed in part.feeds.items():
-            self.feeds[name] |= fed
-        self.begin -= part.uses
-        for name in part.first_use.keys() - self.first_use.keys():
-            self.first_use[name] = part.first_use[name] + self.begin
-        for name in part.last_use.keys() - self.last_use.keys():
-            self.last_use[name] = part.last_use[name] + self.begin
-        for path, (uses, front) in part.linears.items():
-            self.linears.setdefault(path, (uses + self.begin, front))
+        for own, other in ((self.below, part.below), (self.beside, part.beside)):
+            own.update({path: own.get(path, frozenset()) | other[path] for path in other})
+        for facts in ("reads", "fronts", "users", "feeds"):
+            for key, seen in getattr(part, facts).items():
+                getattr(self, facts)[key] |= seen
+        self._add_times(part)
         self.failure = self.failure or part.failure
+
+    def _add_times(self, part: Flow) -> None:
+        self.begin -= part.uses
+        for own, other in (
+            (self.first_use, part.first_use),
+            (self.last_use, part.last_use),
+        ):
+            own.update({key: other[key] + self.begin for key in other.keys() - own.keys()})
+        for path, call in part.linears.items():
+            self.linears.setdefault(path, replace(call, when=call.when + self.begin))
 
 
 @dataclass(frozen=True)
@@ -100,10 +115,11 @@ class _Mark:
     """Parameters that have met no data yet."""
     sources: frozenset[str] = frozenset()
     """Parameters that have shaped it since the last block."""
+    inputs: frozenset[str] = frozenset()
+    """Names of the inputs that it comes from, through no block."""
 
 
 _UNKNOWN = _Mark()
-_INPUT = _Mark(frozenset())
 
 
 def observe(
@@ -170,14 +186,14 @@ class _Tracer(TorchFunctionMode):
             self._stamp(out, self._meet((args, kwargs)))
         return out
 
-    def as_data(self, value: Any) -> Any:
-        """Returns the arguments marked as input."""
+    def as_data(self, value: Any, name: str = "") -> Any:
+        """Returns the arguments marked as input, by the names under which they are handed over."""
         if isinstance(value, Tensor):
             value = value.clone()
-            value._flow = _INPUT
+            value._flow = _Mark(frozenset(), inputs=frozenset([name]))
             return value
         if isinstance(value, Mapping):
-            return {key: self.as_data(item) for key, item in value.items()}
+            return {key: self.as_data(item, str(key)) for key, item in value.items()}
         if isinstance(value, tuple | list):
             return [self.as_data(item) for item in value]
         return value
@@ -209,6 +225,7 @@ class _Tracer(TorchFunctionMode):
             stream = next((self._mark(t).front for t in tensors_in(arguments)), None)
             self.flow.below[path] = taken.front or frozenset()
             self.flow.beside[path] = self.flow.below[path] - (stream or frozenset())
+            self.flow.reads[path] |= taken.inputs
         self.flow.calls[path] += 1
         self.inside.append(path)
 
@@ -217,7 +234,8 @@ class _Tracer(TorchFunctionMode):
 
         def enter(_: nn.Module, args: Any) -> None:
             if not self.inside:
-                self.flow.linears[path] = (self.flow.uses, self._join(args).front)
+                taken = self._join(args)
+                self.flow.linears[path] = Call(self.flow.uses, taken.front, taken.sources)
 
         linear.register_forward_pre_hook(enter)
 
@@ -230,7 +248,8 @@ class _Tracer(TorchFunctionMode):
         waits = mark.front is None and not self.inside
         if self.inside:
             return _Mark(mark.front)
-        return _Mark(mark.front, mark.waiting if waits else (), mark.sources | set(mark.waiting))
+        waiting = mark.waiting if waits else ()
+        return replace(mark, waiting=waiting, sources=mark.sources | set(mark.waiting))
 
     def _note(self, mark: _Mark) -> None:
         """Writes down where the waiting parameters have met the data, if they have."""
@@ -252,6 +271,7 @@ class _Tracer(TorchFunctionMode):
             front=frozenset[str]().union(*fronts) if fronts else None,
             waiting=tuple(dict.fromkeys(name for mark in marks for name in mark.waiting)),
             sources=frozenset[str]().union(*(mark.sources for mark in marks)),
+            inputs=frozenset[str]().union(*(mark.inputs for mark in marks)),
         )
 
     def _mark(self, tensor: Tensor) -> _Mark:
@@ -263,7 +283,7 @@ class _Tracer(TorchFunctionMode):
 
     def _stamp(self, value: Any, mark: _Mark) -> None:
         """Marks tensors; whole numbers and masks, which carry no gradient, forget their way."""
-        forgetful = _UNKNOWN if mark.front is None else _INPUT
+        forgetful = _UNKNOWN if mark.front is None else _Mark(frozenset(), inputs=mark.inputs)
         for tensor in tensors_in(value):
             if id(tensor) not in self.names:
                 differentiable = tensor.is_floating_point() or tensor.is_complex()

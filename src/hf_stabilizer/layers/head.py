@@ -38,14 +38,19 @@ def find_head(
     if classifier and _in_bare_body(structure, classifier):
         classifier = None
     elif classifier and last in flow.linears:
-        end = _functional_output(structure, flow, after=flow.linears[last][0] + 1)
+        end = _functional_output(structure, flow, after=flow.linears[last].when + 1)
         classifier = None if end < float("inf") else classifier
     poolers = [path for path in linears if path != classifier]
+    if classifier and last in flow.linears:  # heads beside one another are no poolers
+        before = flow.linears[last].sources
+        poolers = [path for path in poolers if before & _names_in(structure, path)]
     if not poolers:
         return (), classifier
     spared = _with_adapter(structure, classifier) if classifier else set()
     seen_whole = flow.whole and flow.failure is None
     used = [name for name in head if name in flow.first_use or not seen_whole]
+    if classifier and last in flow.linears:
+        used = [name for name in used if name in before or name not in flow.first_use]
     chosen = {
         structure.parameters[name]: name
         for name in used
@@ -63,7 +68,7 @@ def _clock(structure: Structure, flow: Flow) -> dict[str, float]:
     unseen = {name: flow.uses + 1.0 + i for i, name in enumerate(structure.parameters)}
     clock = {**unseen, **flow.first_use}
     before = {path: clock.get(f"{path}.weight", 0.0) - 0.5 for path in structure.linears}
-    return {**clock, **before, **{path: uses + 0.5 for path, (uses, _) in flow.linears.items()}}
+    return {**clock, **before, **{path: call.when + 0.5 for path, call in flow.linears.items()}}
 
 
 def _top_linears(
@@ -71,7 +76,11 @@ def _top_linears(
 ) -> list[str]:
     """Returns the linear layers that ran above all blocks, or were not seen for want of a pass."""
     seen = flow.linears
-    above = [path for path in seen if (seen[path][1] or frozenset()).intersection(top)]
+    above = [
+        path
+        for path, call in seen.items()
+        if call.front and (call.front.intersection(top) or f"{path}.weight" in head)
+    ]
     if flow.whole and flow.failure is None:
         return above
     unseen = [path for path in structure.linears if path not in seen and f"{path}.weight" in head]
@@ -81,7 +90,9 @@ def _top_linears(
 def _of_last_tower(structure: Structure, flow: Flow, linears: Sequence[str]) -> list[str]:
     """Returns those that stand on the tower that the last one stands on: no connector does."""
     towers = [
-        {structure.tower_of(block) for block in flow.linears.get(path, (0, None))[1] or ()}
+        {structure.tower_of(b) for b in flow.linears[path].front or ()}
+        if path in flow.linears
+        else set[str]()
         for path in linears
     ]
     return [path for path, own in zip(linears, towers, strict=True) if not own or own & towers[-1]]
@@ -92,6 +103,10 @@ def _with_adapter(structure: Structure, path: str) -> set[nn.Parameter]:
     outer = structure.root.get_submodule(path.rpartition(".")[0])
     layer = outer if hasattr(outer, "get_base_layer") else structure.root.get_submodule(path)
     return set(layer.parameters())
+
+
+def _names_in(structure: Structure, path: str) -> set[str]:
+    return {f"{path}.{name}" for name, _ in structure.root.get_submodule(path).named_parameters()}
 
 
 def _without_adapter(structure: Structure, path: str) -> str:

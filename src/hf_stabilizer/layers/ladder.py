@@ -13,10 +13,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 
 from hf_stabilizer.layers.flow import Flow, Front
 from hf_stabilizer.layers.stacks import Stack, Structure
+
+TEXT = frozenset({"input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds"})
+"""Names under which models take text."""
 
 Below = Mapping[str, Front]
 """Block -> the blocks that it stands on."""
@@ -45,8 +49,12 @@ class Ladder:
         if reason:
             return cls(len(guesses), {}, guesses, {}, reason)
         below = _standing(structure, flow)
-        depths = _from_the_top(below, _rungs(structure, below))
-        reason = _disorder(structure, flow, depths)
+        try:
+            depths = _from_the_top(below, _rungs(structure, below))
+        except CycleError as error:
+            reason = f"blocks feed one another in a circle: {_some(error.args[1])}"
+            return cls(len(guesses), {}, guesses, {}, reason)
+        reason = _disorder(structure, depths)
         if reason:
             return cls(max(depths.values()), {}, depths, below, reason)
         return cls(max(depths.values()), depths, guesses, below)
@@ -101,40 +109,22 @@ def _is_beside(structure: Structure, flow: Flow, giver: str, taker: str) -> bool
     """Whether a block of another tower feeds this one as pictures or sound feed a text model.
 
     In an encoder-decoder the decoder stands on the encoder; it is one by its configuration, or
-    because every block of the decoder takes in the encoder's vectors beside its own stream. What
-    has no input of its own and feeds no other tower fuses those that it stands on.
+    because every block of the decoder takes in the encoder's vectors beside its own stream.
     """
     giving, taking = structure.tower_of(giver), structure.tower_of(taker)
-    if giving == taking or not structure.reads_text(taking):
+    if giving == taking or not _reads_text(structure, flow, taking):
         return False
-    if structure.reads_text(giving) and not _senses(structure, flow, giving):
-        return False
-    if structure.is_encoder_decoder(giving, taking) or _fuses(structure, flow, taking):
+    if _reads_text(structure, flow, giving) or structure.is_encoder_decoder(giving, taking):
         return False
     stack = next(stack for stack in structure.stacks if taker in dict(stack.blocks))
     return not all(giver in flow.beside[path] for path, _ in stack.blocks)
 
 
-def _senses(structure: Structure, flow: Flow, tower: str) -> bool:
-    """Whether a tower works on what one that reads pictures or sound gave it (a Q-Former)."""
-    own = [path for path in flow.below if structure.tower_of(path) == tower]
-    givers = {structure.tower_of(giver) for path in own for giver in flow.below[path]}
-    return not all(map(structure.reads_text, givers - {tower}))
-
-
-def _fuses(structure: Structure, flow: Flow, tower: str) -> bool:
-    """Whether a tower takes in nothing but what other towers gave it, and feeds none."""
-    fed = any(
-        structure.tower_of(giver) == tower != structure.tower_of(path)
-        for path, below in flow.below.items()
-        for giver in below
+def _reads_text(structure: Structure, flow: Flow, tower: str) -> bool:
+    """Whether text reaches a tower through no other block."""
+    return any(
+        inputs & TEXT for path, inputs in flow.reads.items() if structure.tower_of(path) == tower
     )
-    reads = any(
-        frozenset() in flow.fronts[name] and flow.feeds[name]
-        for name in flow.fronts
-        if structure.tower_of(name) == tower
-    )
-    return not fed and not reads
 
 
 def _rungs(structure: Structure, below: Below) -> dict[str, str]:
@@ -150,16 +140,19 @@ def _rungs(structure: Structure, below: Below) -> dict[str, str]:
 
 
 def _from_the_top(below: Below, rungs: Mapping[str, str]) -> dict[str, int]:
-    """Returns the depth of each block, N less the rungs on the longest way upwards."""
-    above: dict[str, set[str]] = defaultdict(set)
+    """Returns the depth of each block, N less the rungs on the longest way upwards.
+
+    Raises:
+        CycleError: The blocks stand on one another in a circle.
+    """
+    above: dict[str, set[str]] = {rung: set() for rung in rungs.values()}
     for path, lower in below.items():
         for giver in lower:
             if rungs[giver] != rungs[path]:
                 above[rungs[giver]].add(rungs[path])
     heights: dict[str, int] = {}
-    # Blocks stand in the order of their first calls, so what lies above one comes later.
-    for rung in reversed([path for path in below if rungs[path] == path]):
-        heights[rung] = 1 + max((heights.get(upper, 0) for upper in above[rung]), default=0)
+    for rung in TopologicalSorter(above).static_order():  # what lies above a rung comes first
+        heights[rung] = 1 + max((heights[upper] for upper in above[rung]), default=0)
     top = max(heights.values())
     return {path: top + 1 - heights[rungs[path]] for path in below}
 
@@ -172,11 +165,11 @@ def _side_by_side(structure: Structure) -> list[list[Stack]]:
     return [group for group in groups.values() if len(group) > 1 and len(group[0].blocks) > 1]
 
 
-def _disorder(structure: Structure, flow: Flow, depths: Mapping[str, int]) -> str:
+def _disorder(structure: Structure, depths: Mapping[str, int]) -> str:
     """Returns in a sentence what contradicts the order of registration; nothing if all is well."""
     for stack in structure.stacks:
         paths = [path for path, _ in stack.blocks]
-        run = sorted(paths, key=list(flow.below).index)
+        run = sorted(paths, key=lambda path: depths[path])
         if [depths[path] for path in paths] != sorted(depths[path] for path in paths):
             return (
                 f"the blocks of {stack.path!r} run in another order than they are registered: "

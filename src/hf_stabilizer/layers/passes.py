@@ -8,6 +8,7 @@ themselves. A pass that ends in an error counts only where no other has reached 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from torch import nn
 
@@ -28,6 +29,8 @@ def look(structure: Structure) -> Flow:
             if flow and flow.below.keys() - seen.below.keys():
                 seen.whole = seen.whole or module is structure.root
                 seen.add(flow)
+    if seen.whole:
+        _look_at_idle_parts(structure, seen)
     _add_broken(structure, seen, broken)
     if seen.whole or structure.root.forward.__name__ == "_forward_unimplemented":
         _assume_idle_towers(structure, seen)
@@ -55,6 +58,20 @@ def _first_that_ends_well(
             return flow
         broken.append(flow)
     return None
+
+
+def _look_at_idle_parts(structure: Structure, seen: Flow) -> None:
+    """Runs the model with other inputs, too, where it has parts outside the blocks that are idle.
+
+    So a projection of patches (Fuyu) is met, which text alone does without.
+    """
+    idle = {name for name in structure.parameters if structure.block_of(name) is None}
+    for forms in islice(choices(structure.root), 1, 3):
+        if idle <= seen.first_use.keys():
+            return
+        flow = _first_that_ends_well(structure, structure.root, forms, [])
+        if flow and flow.first_use.keys() & idle - seen.first_use.keys():
+            seen.add(flow)
 
 
 def _add_broken(structure: Structure, seen: Flow, broken: list[Flow]) -> None:

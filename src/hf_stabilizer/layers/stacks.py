@@ -16,10 +16,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 _MATRICES_PER_BLOCK = 2
-"""The thinnest blocks known (FNet) hold two; a stem, a convolution with its norm, holds one."""
+"""The thinnest blocks (FNet) hold two; a stem, a convolution with its norm, holds one.
 
-_TEXT = "input_ids"
-"""What `main_input_name` says of a model that reads text."""
+Where there are no such lists, those with one (MobileNet) are taken."""
 
 
 @dataclass(frozen=True)
@@ -47,34 +46,52 @@ def find_bodies(root: nn.Module) -> dict[str, nn.Module]:
     return bodies or {"": root}
 
 
-def find_stacks(body: nn.Module, path: str = "") -> list[Stack]:
-    """Returns the outermost stacks under a module, in the order of registration."""
-    blocks = _blocks_in(body)
+def find_stacks(
+    body: nn.Module, path: str = "", *, matrices: int = _MATRICES_PER_BLOCK
+) -> list[Stack]:
+    """Returns the outermost stacks under a module, in the order of registration.
+
+    Args:
+        body: Module to look into.
+        path: Its path.
+        matrices: Modules with a matrix that an element must have to be a block.
+    """
+    blocks = _blocks_in(body, matrices)
     if blocks:
-        inner = [find_stacks(block, _join(path, name)) for name, block in blocks]
+        inner = [find_stacks(block, _join(path, name), matrices=matrices) for name, block in blocks]
         if _are_stages([block for _, block in blocks], inner):
             return [stack for stacks in inner for stack in stacks]
         return [Stack(path, tuple((_join(path, name), block) for name, block in blocks))]
     children = ((name, child) for name, child in body.named_children())
-    return [stack for name, child in children for stack in find_stacks(child, _join(path, name))]
+    return [
+        stack
+        for name, child in children
+        for stack in find_stacks(child, _join(path, name), matrices=matrices)
+    ]
 
 
-def _blocks_in(container: nn.Module) -> list[tuple[str, nn.Module]]:
+def _blocks_in(container: nn.Module, matrices: int) -> list[tuple[str, nn.Module]]:
     """Returns the elements of a numbered container if every one with weights is a block."""
     children = list(container.named_children())
-    if not children or any(not name.isdigit() for name, _ in children):
+    if not children or not _is_numbered(container):
         return []
     if next(container.parameters(recurse=False), None) is not None:
         return []
     weighty = [
         (name, child) for name, child in children if next(child.parameters(), None) is not None
     ]
-    return weighty if all(_is_block(child) for _, child in weighty) else []
+    return weighty if all(_is_block(child, matrices) for _, child in weighty) else []
 
 
-def _is_block(module: nn.Module) -> bool:
-    matrices = sum(parameter.dim() >= 2 for parameter in module.parameters())
-    return matrices >= _MATRICES_PER_BLOCK and next(module.children(), None) is not None
+def _is_block(module: nn.Module, matrices: int) -> bool:
+    """Whether a module is made of other modules, so many of which multiply by a matrix."""
+    leaves = (leaf for leaf in module.modules() if next(leaf.children(), None) is None)
+    multiplying = (any(parameter.dim() >= 2 for parameter in leaf.parameters()) for leaf in leaves)
+    return next(module.children(), None) is not None and sum(multiplying) >= matrices
+
+
+def _is_numbered(container: nn.Module) -> bool:
+    return all(name.isdigit() for name, _ in container.named_children())
 
 
 def _are_stages(blocks: Sequence[nn.Module], inner: Sequence[Sequence[Stack]]) -> bool:
@@ -146,8 +163,12 @@ class Structure:
     def of(cls, root: nn.Module) -> Structure:
         """Returns the structure of a module."""
         bodies = find_bodies(root)
-        stacks = [stack for path, body in bodies.items() for stack in find_stacks(body, path)]
-        return cls(root, bodies, tuple(stacks))
+        for matrices in (_MATRICES_PER_BLOCK, 1):
+            found = [find_stacks(body, path, matrices=matrices) for path, body in bodies.items()]
+            stacks = tuple(stack for stacks in found for stack in stacks)
+            if stacks:
+                break
+        return cls(root, bodies, stacks)
 
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -200,10 +221,6 @@ class Structure:
         """Paths of the towers that hold blocks."""
         return frozenset(self.tower_of(path) for path in self.blocks)
 
-    def reads_text(self, tower: str) -> bool:
-        """Whether a tower's own input is text; so it is, too, where nothing says otherwise."""
-        return tower not in self.models or self.models[tower].main_input_name == _TEXT
-
     def is_encoder_decoder(self, *towers: str) -> bool:
         """Whether the smallest pre-trained model around these towers is an encoder-decoder."""
         shared = [
@@ -231,6 +248,14 @@ class Structure:
         """
         parts = [name, *(above for above in walk_up(name) if above not in self.spine)]
         return parts[-1]
+
+    def piece(self, name: str) -> str:
+        """Returns the limb around a parameter, or its element where the limb is a numbered list."""
+        limb = self.limb(name)
+        rest = name.removeprefix(f"{limb}.").split(".") if limb != name else []
+        while rest and rest[0].isdigit() and _is_numbered(self.root.get_submodule(limb)):
+            limb = f"{limb}.{rest.pop(0)}"
+        return limb
 
     def twin_block(self, name: str) -> str | None:
         """Returns the block that a parameter goes with by its number.
