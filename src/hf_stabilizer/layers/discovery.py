@@ -98,11 +98,14 @@ def _hangs_on(stack: Stack, structure: Structure, flow: Flow) -> bool:
 
     So it is for what connects towers, and for what a tower did without when the model ran.
     """
+    tower = structure.tower_of(stack.path)
+    connects = any(tower in walk_up(inner) for inner in structure.towers)
+    if flow.whole and connects and not any(path in flow.reached for path, _ in stack.blocks):
+        return True
     ran = sum(path in flow.below for path, _ in stack.blocks)
     if ran > 1 or ran == len(stack.blocks):
         return False
-    tower = structure.tower_of(stack.path)
-    if any(tower in walk_up(inner) for inner in structure.towers):
+    if connects:
         return True
     return flow.whole and tower in {structure.tower_of(path) for path in flow.below}
 
@@ -214,7 +217,10 @@ def _unused(draft: Draft, name: str) -> int | None:
     if draft.flow.failure is not None:
         return None
     if structure.in_body(name):
-        return _by_registration(draft, name)
+        glimpses = draft.flow.glimpses.get(name, set())
+        if glimpses and all(not front for front in glimpses):
+            return 0
+        return ladder.num_layers + 1 if glimpses else _by_registration(draft, name)
     after = list(structure.parameters).index(name) > max(
         i for i, n in enumerate(structure.parameters) if structure.block_of(n)
     )
@@ -229,11 +235,12 @@ def _by_registration(draft: Draft, name: str) -> int:
     of input. It gets no gradient where no pass uses it. What lies between towers is head.
     """
     structure = draft.structure
+    tower, limb = structure.tower_of(name), structure.limb(name)
+    if tower not in structure.towers:
+        inside = (n for n in structure.parameters if n == name or n.startswith(f"{limb}."))
+        return 0 if all(_is_table(draft, n) for n in inside) else draft.num_layers + 1
     if _is_table(draft, name):
         return 0
-    tower = structure.tower_of(name)
-    if tower not in structure.towers:
-        return draft.num_layers + 1
     own = [n for n in structure.parameters if structure.tower_of(n) == tower]
     first = next((i for i, n in enumerate(own) if structure.block_of(n)), len(own))
     vector = structure.limb(name) == name and structure.parameters[name].dim() > 0

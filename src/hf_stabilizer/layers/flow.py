@@ -75,6 +75,10 @@ class Flow:
     """The count at the begin of the first pass."""
     failure: Exception | None = None
     """Why a pass ended early, if it did."""
+    reached: set[str] = field(default_factory=set)
+    """Paths of the blocks that a pass of the module handed in has reached."""
+    glimpses: dict[str, set[Front]] = field(default_factory=lambda: defaultdict(set))
+    """Idle parameter -> fronts of the data that it met in passes that ended early."""
     assumed: list[str] = field(default_factory=list)
     """Towers that no pass has reached, whose blocks are taken to stand as they are registered."""
     obstacle: Exception | None = None

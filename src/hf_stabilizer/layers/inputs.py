@@ -144,6 +144,16 @@ class _Sizes:
         return self.channels * depth * height * width
 
     @property
+    def patches(self) -> int:
+        """Patches in a picture or video."""
+        (height, width), (rows, columns) = (
+            self.pair("image_size", default=224),
+            self.pair("patch_size", default=16),
+        )
+        moments = self.of("num_frames", default=1) // self.of("tubelet_size", default=1)
+        return max(moments, 1) * (height // rows) * (width // columns)
+
+    @property
     def context(self) -> int:
         """Time steps of a series: the context, and what its lags reach back."""
         longest = getattr(self.config, "lags_sequence", None) or [0]
@@ -267,6 +277,7 @@ _KINDS: dict[str, Callable[[_Sizes], list[Form]]] = {
     "image_attention_mask": lambda s: [_ones(1, _LENGTH, s.frames)],
     "image_patches": lambda s: [_floats(1, _GRID, s.patch)],
     "image_patches_indices": lambda _: [lambda: torch.arange(_LENGTH)[None] % _GRID],
+    "bool_masked_pos": lambda s: [lambda: torch.arange(s.patches)[None] % 2 == 0],
     "aspect_ratio_ids": lambda _: [_ones(1, 1)],
     "aspect_ratio_mask": lambda s: [_ones(1, 1, s.of("max_num_tiles", default=1))],
     "target_sizes": lambda _: [lambda: torch.tensor([[_GRID, _GRID]])],

@@ -27,8 +27,10 @@ def look(structure: Structure) -> Flow:
                 break
             flow = _first_that_ends_well(structure, module, forms, broken)
             if flow and flow.below.keys() - seen.below.keys():
-                seen.whole = seen.whole or module is structure.root
                 seen.add(flow)
+            if flow and module is structure.root:
+                seen.whole = True
+                seen.reached |= flow.below.keys()
     if seen.whole:
         _look_at_idle_parts(structure, seen)
     _add_broken(structure, seen, broken)
@@ -63,15 +65,21 @@ def _first_that_ends_well(
 def _look_at_idle_parts(structure: Structure, seen: Flow) -> None:
     """Runs the model with other inputs, too, where it has parts outside the blocks that are idle.
 
-    So a projection of patches (Fuyu) is met, which text alone does without.
+    So a projection of patches (Fuyu) is met, which text alone does without; be it in a pass that
+    ends early, for pictures that stand at no place of the text.
     """
     idle = {name for name in structure.parameters if structure.block_of(name) is None}
     for forms in islice(choices(structure.root), 1, 3):
-        if idle <= seen.first_use.keys():
+        idle -= seen.first_use.keys()
+        if not idle:
             return
-        flow = _first_that_ends_well(structure, structure.root, forms, [])
-        if flow and flow.first_use.keys() & idle - seen.first_use.keys():
+        broken: list[Flow] = []
+        flow = _first_that_ends_well(structure, structure.root, forms, broken)
+        if flow and flow.first_use.keys() & idle:
             seen.add(flow)
+        for early in broken:
+            for name in idle & early.fronts.keys():
+                seen.glimpses[name] |= early.fronts[name]
 
 
 def _add_broken(structure: Structure, seen: Flow, broken: list[Flow]) -> None:

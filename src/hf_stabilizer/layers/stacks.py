@@ -37,12 +37,12 @@ def find_bodies(root: nn.Module) -> dict[str, nn.Module]:
     The body of `BertForSequenceClassification` is its `bert`: stacks beside it are head.
     """
     bodies: dict[str, nn.Module] = {}
+    owners: list[str] = []
     for path, module in root.named_modules():
-        inside = any(path == body or path.startswith(f"{body}.") for body in bodies if body)
-        if inside or "" in bodies or not isinstance(module, PreTrainedModel):
-            continue
-        body = module.base_model
-        bodies[_path_of(body, path, module)] = body
+        inside = any(not owner or path.startswith(f"{owner}.") for owner in owners)
+        if not inside and isinstance(module, PreTrainedModel):
+            owners.append(path)
+            bodies[_path_of(module.base_model, path, module)] = module.base_model
     return bodies or {"": root}
 
 
