@@ -8,7 +8,8 @@ OLDEST_STAMP := $(OLDEST)/.installed
 STUDY := $(BIN)/hf-stabilizer study
 
 .DEFAULT_GOAL := help
-.PHONY: help install check format test test-slow test-browser test-oldest demo demo-small clean
+.PHONY: help install check format test test-slow test-browser test-oldest layer-coverage \
+	layer-coverage-small demo demo-small clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{split($$1, target, ":"); printf "  make %-14s %s\n", target[1], $$2}'
@@ -51,6 +52,12 @@ test-browser: $(STAMP) ## The report in headless Chromium (Debian: chromium chro
 
 test-oldest: $(OLDEST_STAMP) ## The suite with the oldest transformers that is supported
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/pytest -n 2 -m "not slow and not browser" tests
+
+layer-coverage: $(STAMP) ## The layer map over every class of transformers, about ten minutes
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/layer_coverage.py --jobs 2
+
+layer-coverage-small: $(STAMP) ## The same for every tenth class, written nowhere that is kept
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/layer_coverage.py --jobs 2 --every 10 --output results/layer-coverage
 
 demo: $(STAMP) ## Two recipes, six seeds, real data: results/demo/report.html, about ten minutes
 	$(STUDY) configs/demo.yaml --recipes plain stabilised --runs 6

@@ -620,3 +620,19 @@ def test_blocks_that_run_in_another_order_are_refused_and_the_overrides_it_names
     assert dict(layers.blocks) == {1: ("layers.2",), 2: ("layers.1",), 3: ("layers.0",)}
     assert layers.depth_of("embedding.weight") == 0
     assert layers.depth_of("output.weight") == 4
+
+
+class Lost(UpsideDown):
+    """Hands nothing on from one block to the next, as far as a tensor shows."""
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        vectors = self.embedding(input_ids)
+        for layer in self.layers:
+            layer(vectors)
+            vectors = self.embedding(input_ids)
+        return self.output(vectors[:, 0])
+
+
+def test_blocks_between_which_the_way_of_the_data_is_lost_are_refused() -> None:
+    with pytest.raises(LayerDiscoveryError, match=r"'layers\.2' run side by side"):
+        LayerMap.from_model(Lost())

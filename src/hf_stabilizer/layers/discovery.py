@@ -18,7 +18,7 @@ from torch import nn
 from hf_stabilizer.layers.flow import Flow
 from hf_stabilizer.layers.ladder import Ladder
 from hf_stabilizer.layers.passes import look
-from hf_stabilizer.layers.stacks import Stack, Structure, walk_up
+from hf_stabilizer.layers.stacks import Stack, Structure, walk_up, weights_in
 
 
 @dataclass
@@ -60,8 +60,11 @@ def discover(root: nn.Module) -> Draft:
     """Collects the evidence and gives each parameter a depth, or a guess where it is in doubt."""
     structure = Structure.of(root)
     flow = look(structure)
+    whole = weights_in(root)
     others = [
-        s.path for s in structure.stacks if _runs_apart(s, flow) or _hangs_on(s, structure, flow)
+        s.path
+        for s in structure.stacks
+        if _runs_apart(s, flow, whole) or _hangs_on(s, structure, flow)
     ]
     if others:
         structure = structure.without(others)
@@ -84,11 +87,14 @@ def discover(root: nn.Module) -> Draft:
     return draft
 
 
-def _runs_apart(stack: Stack, flow: Flow) -> bool:
+def _runs_apart(stack: Stack, flow: Flow, whole: int) -> bool:
     """Whether the elements of a list stand beside one another, so that they are no blocks.
 
-    So do projections of several levels of a picture, or heads that predict several things.
+    So do projections of several levels of a picture, or heads that predict several things. A list
+    that holds half of the model is none: there the data's way was lost.
     """
+    if 2 * sum(weights_in(block) for _, block in stack.blocks) > whole:
+        return False
     paths = [path for path in flow.below if path in dict(stack.blocks)]
     return len(paths) > 1 and not any(_is_above(b, a, flow) for a, b in pairwise(paths))
 

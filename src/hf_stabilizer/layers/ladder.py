@@ -169,6 +169,8 @@ def _disorder(structure: Structure, depths: Mapping[str, int]) -> str:
     """Returns in a sentence what contradicts the order of registration; nothing if all is well."""
     for stack in structure.stacks:
         paths = [path for path, _ in stack.blocks]
+        if len(paths) > 1 and len({depths[path] for path in paths}) == 1:
+            return f"{_some(paths)} run side by side: no data was seen to pass from one to the next"
         run = sorted(paths, key=lambda path: depths[path])
         if [depths[path] for path in paths] != sorted(depths[path] for path in paths):
             return (

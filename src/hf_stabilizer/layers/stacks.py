@@ -108,8 +108,8 @@ def _are_stages(blocks: Sequence[nn.Module], inner: Sequence[Sequence[Stack]]) -
     if _like_built(blocks) if len(blocks) > 1 else _are_mixed(inner[0]):
         return False
     return all(
-        2 * sum(_weights(module) for stack in stacks for _, module in stack.blocks)
-        > _weights(block)
+        2 * sum(weights_in(module) for stack in stacks for _, module in stack.blocks)
+        > weights_in(block)
         for block, stacks in zip(blocks, inner, strict=True)
     )
 
@@ -129,7 +129,8 @@ def _are_mixed(stacks: Sequence[Stack]) -> bool:
     return any(len({type(block) for _, block in stack.blocks}) > 1 for stack in stacks)
 
 
-def _weights(module: nn.Module) -> int:
+def weights_in(module: nn.Module) -> int:
+    """Returns how many numbers a module holds."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
