@@ -490,6 +490,7 @@ def test_no_group_stands_on_both_sides(tmp_path: Path) -> None:
             for part in (splits.train, splits.validation, splits.test)
         ]
         assert sum(map(len, sides)) == len(set.union(*sides)) == 50
+        assert splits.groups == tuple(film[text] for text in splits.train["text"])
     assert any("whole groups of film" in note for note in splits.notes)
 
 

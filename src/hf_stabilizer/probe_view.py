@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-logger = logging.getLogger(__name__)
 
 PICTURES = (".png", ".pdf", ".svg")
 _COLUMNS = ("layer", "depth", "readout", "score", "standard_error", "spread", "l2", "fold_scores")
@@ -98,8 +96,6 @@ def _probe(configuration: Configuration, max_examples: int) -> Probe:
     prepared = prepare_data(configuration)
     with seeded(configuration.values["seed"]):  # for what the checkpoint does not bring
         model = load_model(prepared, resolve_location(configuration.model.model_name_or_path))
-    if group := configuration.data.group_column:
-        logger.info("rows that share their %s may stand in different folds here", group)
     device: Any = configuration.arguments(output_dir="unused").device
     metric = configuration.metric.removeprefix("eval_")
     return probe(
@@ -107,6 +103,7 @@ def _probe(configuration: Configuration, max_examples: int) -> Probe:
         prepared.train,
         data_collator=prepared.data_collator,
         metric=metric if metric in configuration.metrics else configuration.metrics[0],
+        groups=prepared.groups,
         max_examples=max_examples,
     )
 

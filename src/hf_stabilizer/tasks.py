@@ -55,6 +55,8 @@ class PreparedTask:
     """Names of the classes in the order of their ids; None but for text-classification."""
     problem_type: ProblemType
     """As `PreTrainedConfig.problem_type` has it; None for multiple-choice."""
+    groups: tuple[str, ...] | None = None
+    """The group of each training row, which folds keep together; None if there are no groups."""
 
     @property
     def data_collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
@@ -78,6 +80,7 @@ class PreparedTask:
             "num_labels": self.num_labels,
             "label_names": self.label_names,
             "problem_type": self.problem_type,
+            "groups": self.groups,
             "parts": [p for p in ("train", "validation", "test") if getattr(self, p) is not None],
         }
         write_atomically(folder / _RECORD, json.dumps(record, indent=2))
@@ -113,6 +116,7 @@ class PreparedTask:
             num_labels=record["num_labels"],
             label_names=tuple(record["label_names"]) if record["label_names"] else None,
             problem_type=record["problem_type"],
+            groups=tuple(record["groups"]) if record["groups"] else None,
         )
 
 
@@ -150,6 +154,7 @@ def prepare_task(
         num_labels=_count_labels(task, splits),
         label_names=splits.label_names,
         problem_type=_problem_type(task, splits),
+        groups=splits.groups,
     )
 
 

@@ -50,6 +50,8 @@ class Splits:
     """Names of the classes, in the order of their ids; None but for text-classification."""
     multi_label: bool
     """Whether a row holds a list of classes."""
+    groups: tuple[str, ...] | None
+    """The group of each training row, by `group_column`; None without one."""
     notes: tuple[str, ...]
     """What was guessed, made or left aside, a sentence each."""
 
@@ -103,8 +105,14 @@ def load_splits(arguments: DataArguments, *, task: str) -> Splits:
         label_column=columns.label,
         label_names=label_names,
         multi_label=task == "text-classification" and isinstance(parts["train"].labels[0], list),
+        groups=_groups(parts["train"], arguments.group_column),
         notes=tuple(notes),
     )
+
+
+def _groups(part: Part, column: str | None) -> tuple[str, ...] | None:
+    known = column is not None and column in part.frame.columns
+    return tuple(map(str, part.frame[column])) if known else None
 
 
 def _read_tables(arguments: DataArguments) -> tuple[dict[str, Table], list[str]]:
