@@ -22,7 +22,7 @@ from transformers import TrainerCallback, TrainingArguments, default_data_collat
 
 from hf_stabilizer.averaging import AveragingCallback, EMACallback, SWACallback
 from hf_stabilizer.divergence import Action, DivergenceGuardCallback
-from hf_stabilizer.errors import ConfigurationError, check_choice, check_whole
+from hf_stabilizer.errors import ConfigurationError, check_choice, check_switch, check_whole
 from hf_stabilizer.evaluation import EvaluationsPerEpochCallback
 from hf_stabilizer.freezing import (
     FreezingCallback,
@@ -63,6 +63,8 @@ SWITCHES = (
 )
 
 AVERAGINGS: Mapping[str, type[AveragingCallback]] = {"swa": SWACallback, "ema": EMACallback}
+
+_DECIDED = "_decided"  # where the arguments keep what `stabilize` found in them
 
 LAST_SEED = 2**32 - 1  # numpy takes no larger one
 
@@ -206,11 +208,16 @@ layer_lr='uniform'; set layer_lr to 'llrd', or leave layer_lr_decay out
         _check_ranges(self)
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
-        """Completes the schedule, too.
+        """Completes the schedule, too, and refuses an option that no callback was made for.
 
         `Trainer.create_scheduler` asks this just before it reads `lr_scheduler_kwargs`, and nothing
         else tells the length of the run (transformers 5.4 to 5.23).
+
+        Raises:
+            ConfigurationError: An option that `stabilize` had to know was changed since, as by a
+                hyperparameter search.
         """
+        _refuse_late_options(self)
         self.lr_scheduler_kwargs = complete_schedule(self, num_training_steps)
         return int(super().get_warmup_steps(num_training_steps))
 
@@ -312,14 +319,50 @@ def stabilize(
     Raises:
         ConfigurationError: Two options clash, or an option clashes with one of `callbacks`.
     """
-    callbacks = list(callbacks)
+    callbacks, is_layered = list(callbacks), any(_own_rates(args).values())
+    # The optimizer for one option on rates reads all of them.
+    rates = dict.fromkeys(_own_rates(args), is_layered)
+    vars(args)[_DECIDED] = {**_decisions(args), **rates}
     ours = [*_freezing(args), *_averaging(args), *_evaluations(args), *_watchers(args)]
     _check_callbacks(callbacks, ours)
     keywords: dict[str, Any] = {"callbacks": [*callbacks, *ours]}
-    if args.layer_lr != "uniform" or args.head_learning_rate or args.base_batch_size:
+    if is_layered:
         # Curve, head rate and overrides are read from `args` when the optimizer is made.
         keywords["optimizer_cls_and_kwargs"] = layered_optimizer(args)
     return keywords
+
+
+def _decisions(args: StabilizerArguments) -> dict[str, object]:
+    """What `stabilize` decides once for a Trainer; all else is read when a run begins."""
+    names = ("averaging", "evaluations_per_epoch", "isolate_evaluations", "divergence_guard")
+    durations = ("head_first", "gradual_unfreezing")
+    return {
+        **{name: getattr(args, name) for name in (*names, "log_layer_statistics")},
+        **{name: bool(getattr(args, name)) for name in durations},
+        **_own_rates(args),
+    }
+
+
+def _own_rates(args: StabilizerArguments) -> dict[str, bool]:
+    """Which options ask for rates that differ from the Trainer's own."""
+    return {
+        "layer_lr": args.layer_lr != "uniform",
+        "head_learning_rate": args.head_learning_rate is not None,
+        "base_batch_size": args.base_batch_size is not None,
+    }
+
+
+def _refuse_late_options(args: StabilizerArguments) -> None:
+    """Raises where an option was turned on, or changed, for which `stabilize` made nothing."""
+    made, now = vars(args).get(_DECIDED, {}), _decisions(args)
+    for name in made:
+        # Switched off is read when a run begins, or does no harm.
+        if now[name] is not False and now[name] != made[name]:
+            raise ConfigurationError(
+                f"{name}={getattr(args, name)!r} came too late: callbacks and optimizer of this "
+                "Trainer were made before it was set; set it and call stabilize(args) again for a "
+                "Trainer of its own"
+            )
 
 
 def _pooler(
@@ -445,7 +488,8 @@ def _check_callbacks(theirs: list[TrainerCallback], ours: list[TrainerCallback])
 
 def _check_choices(args: StabilizerArguments) -> None:
     for name, allowed in CHOICES.items():
-        if getattr(args, name) is not None:
+        # None is a value only where it means the technique's own default.
+        if getattr(args, name) != args.__dataclass_fields__[name].default:
             check_choice(getattr(args, name), allowed, name=name)
 
 
@@ -495,7 +539,12 @@ def _check_ranges(args: StabilizerArguments) -> None:
     # Built once here so that a value out of range is told before anything is loaded.
     curve_from_arguments(args)
     _check_freezing(args)
-    with _named(start="averaging_start", every="averaging_every", decay="ema_decay"):
+    with _named(
+        start="averaging_start",
+        every="averaging_every",
+        decay="ema_decay",
+        anneal_steps="swa_anneal_steps",
+    ):
         _averaging(args)
     if isinstance(args.layer_overrides, str):
         raise ConfigurationError(
@@ -514,8 +563,8 @@ def _check_switches(args: StabilizerArguments) -> None:
     """Refuses texts: "no", which YAML 1.2 does not read as False, would turn an option on."""
     for name in SWITCHES:
         value = getattr(args, name)
-        if value is not None and not isinstance(value, bool):
-            raise ConfigurationError(f"{name} must be True or False, got {value!r}")
+        if value is not None:
+            check_switch(value, name=name)
 
 
 def _is_finite(value: object) -> bool:

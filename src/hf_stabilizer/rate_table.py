@@ -82,8 +82,8 @@ def learning_rate_table(
             `SWACallback`, `HeadFirstCallback` and `GradualUnfreezingCallback` change rates.
 
     Returns:
-        Records ordered by step, then from the embeddings up to the head; depths that hold no
-        parameter are left out.
+        Records with the fields `step`, `layer` and `rate`, ordered by step, then from the
+        embeddings up to the head; depths that hold no parameter are left out.
 
     Raises:
         ConfigurationError: A value is out of range, a phase lies beyond the end of the run, two

@@ -80,8 +80,8 @@ class LayerMap:
         """Finds the depth of every parameter of `model`, which is not changed.
 
         Sees through PEFT, `torch.compile` and data-parallel wrappers and through a module of
-        one's own around a pre-trained body. Costs one forward pass on the meta device, whatever
-        the size of the model.
+        one's own around a pre-trained body. Costs a forward pass on the meta device, or a few,
+        whatever the size of the model.
 
         Args:
             model: A `transformers` model or any module that holds one. Names in the map are those
