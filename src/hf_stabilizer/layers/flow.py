@@ -126,54 +126,70 @@ class _Mark:
 _UNKNOWN = _Mark()
 
 
-def observe(
-    module: nn.Module,
-    inputs: Mapping[str, Any] | Sequence[Any],
-    *,
-    blocks: Mapping[str, nn.Module],
-    linears: Mapping[str, nn.Module],
-    names: Mapping[nn.Parameter, str],
-) -> Flow:
-    """Runs `module` once on the meta device and returns what was seen; what it raises is kept.
+class Stage:
+    """A model that stands ready to be watched: its twin, with every block and linear layer wired.
 
     Args:
-        module: Module to run; neither its weights nor its hooks are touched.
-        inputs: Keyword (mapping) or positional (sequence) arguments for the forward pass.
+        root: The model; neither its weights nor its hooks are touched.
         blocks: Paths and modules of the blocks.
         linears: Paths and modules of the linear layers outside the blocks.
         names: Name of each parameter.
     """
-    twins: dict[int, Any] = {}
-    flow = Flow()
-    try:
-        twin = twin_of(module, twins)
-        tracer = _Tracer(flow, {id(twins[id(p)]): n for p, n in names.items() if id(p) in twins})
+
+    def __init__(
+        self,
+        root: nn.Module,
+        *,
+        blocks: Mapping[str, nn.Module],
+        linears: Mapping[str, nn.Module],
+        names: Mapping[nn.Parameter, str],
+    ):
+        twins: dict[int, Any] = {}
+        twin_of(root, twins)
+        known = {id(twins[id(p)]): name for p, name in names.items() if id(p) in twins}
+        self._twins, self._tracer = twins, _Tracer(known)
         for path, block in blocks.items():
             if id(block) in twins:
-                tracer.watch_block(twins[id(block)], path)
+                self._tracer.watch_block(twins[id(block)], path)
         for path, linear in linears.items():
             if id(linear) in twins:
-                tracer.watch_linear(twins[id(linear)], path)
-        with without_values(), tracer:
-            arguments = tracer.as_data(inputs)
-            if isinstance(arguments, Mapping):
-                twin(**arguments)
-            else:
-                twin(*arguments)
-    except Exception as error:  # whatever a stranger's forward raises on the meta device
-        flow.failure = error
-    return flow
+                self._tracer.watch_linear(twins[id(linear)], path)
+
+    def watch(self, module: nn.Module, inputs: Mapping[str, Any] | Sequence[Any]) -> Flow:
+        """Runs a module of the model once and returns what was seen; what it raises is kept.
+
+        Args:
+            module: The model, or a part of it.
+            inputs: Keyword (mapping) or positional (sequence) arguments for the forward pass.
+        """
+        flow = self._tracer.begin()
+        twin = self._twins[id(module)]
+        try:
+            with without_values(), self._tracer:
+                arguments = self._tracer.as_data(inputs)
+                if isinstance(arguments, Mapping):
+                    twin(**arguments)
+                else:
+                    twin(*arguments)
+        except Exception as error:  # whatever a stranger's forward raises on the meta device
+            flow.failure = error
+        return flow
 
 
 class _Tracer(TorchFunctionMode):
     """Follows fronts through every torch function that is called."""
 
-    def __init__(self, flow: Flow, names: Mapping[int, str]):
+    def __init__(self, names: Mapping[int, str]):
         super().__init__()
-        self.flow = flow
+        self.flow = Flow()
         self.names = names
         self.inside: list[str] = []
         self.rehearsal = Rehearsal()
+
+    def begin(self) -> Flow:
+        """Returns the empty record of a pass that begins now."""
+        self.flow, self.inside = Flow(), []
+        return self.flow
 
     def __torch_function__(
         self,

@@ -12,27 +12,33 @@ from itertools import islice
 
 from torch import nn
 
-from hf_stabilizer.layers.flow import Flow, observe
+from hf_stabilizer.layers.flow import Flow, Stage
 from hf_stabilizer.layers.inputs import Arguments, choices
 from hf_stabilizer.layers.stacks import Structure
 
 
 def look(structure: Structure) -> Flow:
     """Returns what the passes showed that it took to see all blocks, or as many as possible."""
+    stage = Stage(
+        structure.root,
+        blocks=structure.blocks,
+        linears=structure.linears,
+        names={parameter: name for name, parameter in structure.parameters.items()},
+    )
     seen, broken = Flow(whole=False), list[Flow]()
     for path, module in _runnable(structure):
         inside = {b for b in structure.blocks if not path or b.startswith(f"{path}.")}
         for forms in choices(module):
             if inside <= seen.below.keys():
                 break
-            flow = _first_that_ends_well(structure, module, forms, broken)
+            flow = _first_that_ends_well(stage, module, forms, broken)
             if flow and flow.below.keys() - seen.below.keys():
                 seen.add(flow)
             if flow and module is structure.root:
                 seen.whole = True
                 seen.reached |= flow.below.keys()
     if seen.whole:
-        _look_at_idle_parts(structure, seen)
+        _look_at_idle_parts(structure, stage, seen)
     _add_broken(structure, seen, broken)
     if seen.whole or structure.root.forward.__name__ == "_forward_unimplemented":
         _assume_idle_towers(structure, seen)
@@ -45,24 +51,18 @@ def _runnable(structure: Structure) -> list[tuple[str, nn.Module]]:
 
 
 def _first_that_ends_well(
-    structure: Structure, module: nn.Module, forms: Iterator[Arguments], broken: list[Flow]
+    stage: Stage, module: nn.Module, forms: Iterator[Arguments], broken: list[Flow]
 ) -> Flow | None:
     """Returns the first pass that raises nothing; adds those that do to `broken`."""
     for arguments in forms:
-        flow = observe(
-            module,
-            arguments,
-            blocks=structure.blocks,
-            linears=structure.linears,
-            names={parameter: name for name, parameter in structure.parameters.items()},
-        )
+        flow = stage.watch(module, arguments)
         if flow.failure is None:
             return flow
         broken.append(flow)
     return None
 
 
-def _look_at_idle_parts(structure: Structure, seen: Flow) -> None:
+def _look_at_idle_parts(structure: Structure, stage: Stage, seen: Flow) -> None:
     """Runs the model with other inputs, too, where it has parts outside the blocks that are idle.
 
     So a projection of patches (Fuyu) is met, which text alone does without; be it in a pass that
@@ -74,7 +74,7 @@ def _look_at_idle_parts(structure: Structure, seen: Flow) -> None:
         if not idle:
             return
         broken: list[Flow] = []
-        flow = _first_that_ends_well(structure, structure.root, forms, broken)
+        flow = _first_that_ends_well(stage, structure.root, forms, broken)
         if flow and flow.first_use.keys() & idle:
             seen.add(flow)
         for early in broken:

@@ -85,9 +85,16 @@ def _blocks_in(container: nn.Module, matrices: int) -> list[tuple[str, nn.Module
 
 def _is_block(module: nn.Module, matrices: int) -> bool:
     """Whether a module is made of other modules, so many of which multiply by a matrix."""
-    leaves = (leaf for leaf in module.modules() if next(leaf.children(), None) is None)
-    multiplying = (any(parameter.dim() >= 2 for parameter in leaf.parameters()) for leaf in leaves)
+    multiplying = (
+        _has_matrix(part, recurse=False)
+        and not any(_has_matrix(child, recurse=True) for child in part.children())
+        for part in module.modules()
+    )
     return next(module.children(), None) is not None and sum(multiplying) >= matrices
+
+
+def _has_matrix(module: nn.Module, *, recurse: bool) -> bool:
+    return any(parameter.dim() >= 2 for parameter in module.parameters(recurse=recurse))
 
 
 def _is_numbered(container: nn.Module) -> bool:
