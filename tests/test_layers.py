@@ -636,3 +636,11 @@ class Lost(UpsideDown):
 def test_blocks_between_which_the_way_of_the_data_is_lost_are_refused() -> None:
     with pytest.raises(LayerDiscoveryError, match=r"'layers\.2' run side by side"):
         LayerMap.from_model(Lost())
+
+
+def test_a_tied_weight_that_the_head_registers_first_has_the_depth_of_the_embedding() -> None:
+    model = tr.CamembertForMaskedLM(tr.CamembertConfig(**ENCODER))
+    assert next(name for name, _ in model.named_parameters()).startswith("lm_head.")
+    layers = LayerMap.from_model(model)
+    assert layers.depth_of("lm_head.decoder.weight") == 0
+    assert layers.depth_of("lm_head.dense.weight") == layers.num_layers + 1

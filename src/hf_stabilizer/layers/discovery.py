@@ -136,7 +136,7 @@ def _inside_blocks(draft: Draft, name: str) -> int | None:
     if block is None:
         return _beside_blocks(draft, name)
     depth = draft.ladder.depths.get(block)
-    if depth is None or not _is_table(draft, name):
+    if depth is None or name not in draft.structure.tables:
         return depth
     siblings = next(stack for stack in structure.stacks if block in dict(stack.blocks))
     relative = name.removeprefix(f"{block}.")
@@ -176,10 +176,6 @@ def _by_use(draft: Draft, name: str) -> int | None:
     return 0 if shared else max(met)
 
 
-def _is_table(draft: Draft, name: str) -> bool:
-    return isinstance(draft.structure.owner(name), nn.Embedding)
-
-
 def _by_users(draft: Draft, name: str, users: set[str]) -> int:
     """The depth of a parameter that is handed to blocks: 0, unless it belongs to one of them."""
     structure = draft.structure
@@ -202,7 +198,7 @@ def _join_limbs(draft: Draft) -> None:
             limbs[draft.structure.piece(name)].append(name)
     for path, names in limbs.items():
         depths = {draft.depths[name] for name in names}
-        tables = any(_is_table(draft, name) for name in names)
+        tables = any(name in draft.structure.tables for name in names)
         if len(depths) > 1 and not tables and path not in draft.structure.parameters:
             draft.depths.update(dict.fromkeys(names, max(depths)))
 
@@ -230,7 +226,7 @@ def _unused(draft: Draft, name: str) -> int | None:
     after = list(structure.parameters).index(name) > max(
         i for i, n in enumerate(structure.parameters) if structure.block_of(n)
     )
-    free = limb == name or _is_table(draft, name)
+    free = limb == name or name in draft.structure.tables
     return ladder.num_layers + 1 if (after or draft.flow.whole) and not free else None
 
 
@@ -244,8 +240,8 @@ def _by_registration(draft: Draft, name: str) -> int:
     tower, limb = structure.tower_of(name), structure.limb(name)
     if tower not in structure.towers:
         inside = (n for n in structure.parameters if n == name or n.startswith(f"{limb}."))
-        return 0 if all(_is_table(draft, n) for n in inside) else draft.num_layers + 1
-    if _is_table(draft, name):
+        return 0 if all(n in draft.structure.tables for n in inside) else draft.num_layers + 1
+    if name in draft.structure.tables:
         return 0
     own = [n for n in structure.parameters if structure.tower_of(n) == tower]
     first = next((i for i, n in enumerate(own) if structure.block_of(n)), len(own))

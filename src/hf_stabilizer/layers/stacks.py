@@ -184,6 +184,17 @@ class Structure:
         return dict(self.root.named_parameters())
 
     @cached_property
+    def tables(self) -> frozenset[str]:
+        """Parameters that an embedding looks up, be it under another name (a tied output)."""
+        looked_up = {
+            id(parameter)
+            for module in self.root.modules()
+            if isinstance(module, nn.Embedding)
+            for parameter in module.parameters(recurse=False)
+        }
+        return frozenset(name for name, p in self.parameters.items() if id(p) in looked_up)
+
+    @cached_property
     def blocks(self) -> dict[str, nn.Module]:
         """Path -> block."""
         return {path: block for stack in self.stacks for path, block in stack.blocks}
@@ -280,10 +291,6 @@ class Structure:
                     if siblings.keys() == same.keys():
                         return same[number]
         return None
-
-    def owner(self, name: str) -> nn.Module:
-        """Returns the module that a parameter is an attribute of."""
-        return self.root.get_submodule(name.rpartition(".")[0])
 
     @staticmethod
     def _is_linear(module: nn.Module) -> bool:
