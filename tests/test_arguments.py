@@ -140,6 +140,12 @@ def test_refusal_an_option_without_its_owner(tmp_path: Path, name: str) -> None:
         ({"seed": -1}, "seed must be a whole number .* got -1"),
         ({"head_seed": 2**32}, "head_seed must be a whole number .* got 4294967296"),
         ({"averaging": "swa", "swa_anneal_steps": 3}, "without swa_learning_rate"),
+        (
+            {"averaging": "swa", "swa_learning_rate": 1e-4, "swa_anneal_steps": -1},
+            "^swa_anneal_steps must be .* got -1",
+        ),
+        ({"averaging": None}, "averaging must be one of none, swa, ema, got None"),
+        ({"divergence_guard": None}, "divergence_guard must be one of off.* got None"),
     ],
     ids=str,
 )
@@ -188,6 +194,41 @@ def test_refusal_another_averaging_than_the_callbacks_were_made_with(tmp_path: P
     args.averaging = "ema"
     with pytest.raises(ConfigurationError, match=r"averaging='ema' came too late.*stabilize"):
         trainer.train()
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        {"averaging": "ema"},
+        {"layer_lr": "llrd"},
+        {"head_learning_rate": 1e-2},
+        {"base_batch_size": 16},
+        {"head_first": 0.5},
+        {"evaluations_per_epoch": 2},
+        {"divergence_guard": "stop"},
+        {"log_layer_statistics": True},
+    ],
+    ids=str,
+)
+def test_refusal_an_option_that_a_search_turns_on_when_nothing_was_made_for_it(
+    tmp_path: Path, late: dict[str, Any]
+) -> None:
+    args = arguments(tmp_path)
+    trainer = Trainer(tiny_bert(), args, train_dataset=Rows(), **stabilize(args))
+    ((name, value),) = late.items()
+    setattr(args, name, value)  # what the Trainer does for a trial
+    with pytest.raises(ConfigurationError, match=f"{name}={value!r} came too late.*stabilize"):
+        trainer.train()
+
+
+def test_options_that_a_search_turns_off_or_adds_to_rates_are_read(tmp_path: Path) -> None:
+    args = arguments(tmp_path, head_first=0.5, head_learning_rate=1e-2)
+    plugs = stabilize(args)
+    args.head_first, args.layer_lr = 0, "llrd"
+    searched = tiny_bert()
+    Trainer(searched, args, train_dataset=Rows(), **plugs).train()
+    straight = trained(tmp_path, layer_lr="llrd", head_learning_rate=1e-2)
+    assert same_weights(searched, straight)
 
 
 def test_own_callbacks_come_first(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from hf_stabilizer.averaging import (
 )
 from hf_stabilizer.averaging.checkpoints import written_folder
 from hf_stabilizer.errors import ConfigurationError, ResumeError
+from hf_stabilizer.evaluation import EvaluationsPerEpochCallback
 from tests import reference
 from tests.tiny import Rows, same_weights, tiny_bert, training_arguments
 
@@ -415,6 +416,30 @@ def test_evaluations_and_predictions_by_hand_use_the_mean_and_change_nothing(tmp
         assert loss_of(model_of(checkpoint), tmp_path) == by_hand.losses[step]
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_evaluation_between_gradients_and_step_leaves_the_step_to_the_raw_weights(
+    tmp_path, is_first
+):
+    class ByHand(TrainerCallback):
+        trainer: Trainer
+
+        def on_pre_optimizer_step(self, args, state, control, **kwargs):
+            if state.global_step == 4:
+                self.trainer.evaluate()
+
+    by_hand, ours = ByHand(), [SWACallback(start=2), EvaluationsPerEpochCallback(0)]
+    trainer = Trainer(
+        tiny_bert(),
+        training_arguments(tmp_path / "hand"),
+        train_dataset=Rows(32),
+        eval_dataset=Rows(16, seed=1),
+        callbacks=[by_hand, *ours] if is_first else [*ours, by_hand],
+    )
+    by_hand.trainer = trainer
+    trainer.train()
+    assert same_weights(train(tmp_path / "alone", SWACallback(start=2)).model, trainer.model)
+
+
 def test_early_stopping_leaves_the_mean_with_the_last_step(tmp_path):
     path = RawPath()
     trainer = train(
@@ -717,6 +742,10 @@ def test_weights_that_are_freed_later_are_averaged(tmp_path):
         (lambda: SWACallback(learning_rate="1e-4"), r"a number above 0, got '1e-4'"),
         (lambda: EMACallback(decay=1.0), r"decay must be in \[0, 1\), got 1.0"),
         (lambda: EMACallback(every=True), r"every must be a whole number .* got True"),
+        (lambda: EMACallback(decay=False), r"decay must be in \[0, 1\), got False"),
+        (lambda: EMACallback(warmup="no"), r"warmup must be True or False, got 'no'"),
+        (lambda: SWACallback(keep_ratios="no"), r"keep_ratios must be True or False, got 'no'"),
+        (lambda: SWACallback(learning_rate=True), r"a number above 0, got True"),
     ],
 )
 def test_values_out_of_range_are_refused_at_once(make, message):

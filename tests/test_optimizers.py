@@ -312,6 +312,15 @@ def test_a_checkpoint_of_other_parameters_is_refused(change, tmp_path):
         )
 
 
+def test_the_check_at_the_first_step_lets_the_hooks_of_others_be(tmp_path):
+    optimizer = create_llrd_optimizer(tiny_bert(), training_arguments(tmp_path))
+    heard = []
+    optimizer.register_step_pre_hook(lambda *_: heard.append("step"))
+    optimizer.step()
+    optimizer.step()
+    assert heard == ["step", "step"]
+
+
 def test_what_is_unfrozen_after_the_optimizer_was_made_is_missed_at_the_first_step(tmp_path):
     model, args = tiny_bert(), training_arguments(tmp_path)
     model.bert.pooler.requires_grad_(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Callable
@@ -142,6 +143,17 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "no-labels": ("error", {"rows": OddRows(without_labels)}, "input_ids, attention_mask"),
     "wrong-kind-of-labels": ("error", {"rows": OddRows(as_floats)}, "num_labels=2"),
+    "labels-not-finite": (
+        "error",
+        {
+            "model": lambda: tiny_bert(num_labels=1),
+            "rows": [
+                {"input_ids": [5, 6], "labels": math.nan if place == 9 else place / 64}
+                for place in range(64)
+            ],
+        },
+        "1 of the labels",
+    ),
     "labels-out-of-range": ("error", {"rows": Rows(64, num_labels=5)}, "run from 0 to 4"),
     "labels-out-of-range negative": (
         "error",
@@ -220,7 +232,9 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         "correct_bias=False",
     ),
     "optimizer-missing": ("error", {"optim": "galore_adamw"}, "optim='galore_adamw'"),
+    "optimizer-missing for a number": ("error", {"adam_beta1": 2.0}, "Invalid beta parameter"),
     "no-clipping": ("warning", {"max_grad_norm": 0.0}, "max_grad_norm=0.0"),
+    "no-clipping below zero": ("warning", {"max_grad_norm": -1.0}, "max_grad_norm=-1.0"),
     "small-batch": ("note", {"per_device_train_batch_size": 8}, "a step sees 8 rows"),
     "smoothed-labels": (
         "warning",
@@ -539,6 +553,11 @@ def test_what_stabilize_would_refuse_is_told_in_its_words(
 def use_in_earnest(args: StabilizerArguments) -> None:
     stabilize(args)
     LayerMap.from_model(prepare_model(tiny_bert(), args), overrides=args.layer_overrides)
+
+
+def test_classes_that_take_turns_are_all_seen(tmp_path: Path) -> None:
+    rows = [{"input_ids": [5, 6], "labels": place % 2} for place in range(4000)]
+    assert "constant-label" not in severities(found(tmp_path, rows=rows))
 
 
 def test_a_callback_that_stands_twice(tmp_path: Path) -> None:

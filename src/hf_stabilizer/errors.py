@@ -111,6 +111,19 @@ def check_whole(
         raise ConfigurationError(f"{name} must be a whole number {allowed}, got {value!r}")
 
 
+def check_switch(value: object, *, name: str) -> None:
+    """Raises ConfigurationError if `value` is neither True nor False: the text "no" would be true.
+
+    Example:
+        >>> check_switch("no", name="warmup")
+        Traceback (most recent call last):
+            ...
+        hf_stabilizer.errors.ConfigurationError: warmup must be True or False, got 'no'
+    """
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} must be True or False, got {value!r}")
+
+
 def first_line(error: Exception) -> str:
     r"""Returns the first line of a foreign error's message, to stand inside a sentence of ours.
 

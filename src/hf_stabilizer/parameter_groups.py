@@ -171,15 +171,15 @@ def check_coverage(model: nn.Module, optimizer: Optimizer) -> None:
 
 def check_coverage_again(model: nn.Module, optimizer: Optimizer) -> None:
     """Has the first step of the optimizer check once more: by then the model has been wrapped."""
-    trained = weakref.ref(model)
+    unchecked = [weakref.ref(model)]
 
     def check(optimizer: Optimizer, *_: object) -> None:
-        handle.remove()
-        model = trained()
+        # The hook stays: torch is going through all of them, and none may be removed meanwhile.
+        model = unchecked.pop()() if unchecked else None
         if model is not None:
             check_coverage(model, optimizer)
 
-    handle = optimizer.register_step_pre_hook(check)
+    optimizer.register_step_pre_hook(check)
 
 
 def check_rates(curve: object, head_learning_rate: object) -> None:

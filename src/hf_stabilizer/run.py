@@ -14,7 +14,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -54,6 +54,26 @@ from hf_stabilizer.tasks import PreparedTask, prepare_task
 logger = logging.getLogger(__name__)
 
 LEVELS = {"warning": logging.WARNING, "note": logging.INFO}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of a run is trained; the whole of it unless told otherwise."""
+
+    resume_from: Path | None = None
+    """Whole checkpoint that it goes on from."""
+    seconds: float = 0.0
+    """Wall-clock seconds of the parts before."""
+    is_halted: Callable[[], bool] = bool
+    """Tells after training whether a callback halted it on the way, to go on another time."""
+
+    def fitted(self, configuration: Configuration) -> Configuration:
+        """Leaves out what the checkpoint brings anyhow and takes time."""
+        if self.resume_from is None:
+            return configuration
+        return configuration.with_values(
+            resume_from_checkpoint=str(self.resume_from), fit_head=False, fit_head_scale=None
+        )
 
 
 def train(
@@ -127,13 +147,18 @@ def execute(
     *,
     callbacks: Iterable[TrainerCallback] = (),
     quiet: bool = False,
+    part: Part = Part(),
 ) -> Run:
-    """Runs once, in this process, and writes the record; an exception is left to the caller."""
-    start = time.perf_counter()
+    """Runs once, in this process, and writes the record; an exception is left to the caller.
+
+    A run that was halted on the way is "stopped": it is neither scored nor written down, for it
+    is not over.
+    """
+    start = time.perf_counter() - part.seconds
     first_step = _FirstStepCallback()
-    trainer = build_trainer(
-        configuration, folder, prepared, callbacks=[*callbacks, first_step], quiet=quiet
-    )
+    callbacks = [*callbacks, first_step]
+    fitted = part.fitted(configuration)
+    trainer = build_trainer(fitted, folder, prepared, callbacks=callbacks, quiet=quiet)
     folder.mkdir(parents=True, exist_ok=True)
     write_configuration(configuration, folder)
     try:
@@ -143,11 +168,14 @@ def execute(
         if first_step.was_begun and trainer.is_world_process_zero():
             record_failure(configuration, folder, error, trainer.state)
         raise
+    run = _record(configuration, trainer.state)
+    if part.is_halted():
+        return replace(run, status="stopped", seconds=time.perf_counter() - start)
     test_score = _score_test(trainer, prepared, configuration)
     if trainer.is_world_process_zero():
         _keep_model(trainer, folder, configuration)
     run = replace(
-        _record(configuration, trainer.state),
+        run,
         test_score=test_score,
         seconds=time.perf_counter() - start,
         checkpoint="model",

@@ -2,12 +2,13 @@
 
     optimizer.eval()     at the start of every evaluation and prediction loop   -> before_evaluation
     optimizer.train()    before every forward pass of training                  -> before_training
+    optimizer.step()     before the weights change                              -> before_training
     model.state_dict()   when the model is about to be written                  -> before_state_dict
 
 The Trainer calls the first two for the sake of schedule-free optimizers (`evaluation_loop` and
 `training_step` in its trainer.py, since transformers 4.45), and accelerate's wrapper hands them on
 to the optimizer that it wraps, so that methods given to that one are heard of whoever asked for
-the evaluation. The third is a public hook of torch. Several listeners share one optimizer.
+the evaluation. The others are public hooks of torch. Several listeners share one optimizer.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class ModeListener(Protocol):
         """An evaluation or prediction loop begins."""
 
     def before_training(self) -> None:
-        """A forward pass of training begins."""
+        """A forward pass of training begins, or an optimizer step."""
 
 
 class _ModeSocket:
@@ -44,9 +45,15 @@ class _ModeSocket:
             name: vars(optimizer)[name] for name in self._own if name in vars(optimizer)
         }
         optimizer.train, optimizer.eval = self.train, self.eval
+        # A callback may evaluate by hand when the gradients are there and the step is not.
+        register = getattr(optimizer, "register_step_pre_hook", None)
+        self._hook = None if register is None else register(self._before_step)
 
     def train(self) -> None:
         self._own["train"]()
+        self._before_step()
+
+    def _before_step(self, *_: object) -> None:
         for listener in self.listeners:
             listener.before_training()
 
@@ -56,6 +63,8 @@ class _ModeSocket:
             listener.before_evaluation()
 
     def unplug(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
         del self._optimizer.train, self._optimizer.eval
         vars(self._optimizer).update(self._replaced)
 

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from hf_stabilizer.averaging.checkpoints import Settings
 from hf_stabilizer.averaging.lifecycle import AveragingCallback
 from hf_stabilizer.averaging.weights import Update
-from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.errors import ConfigurationError, check_switch
 
 
 class EMACallback(AveragingCallback):
@@ -50,10 +50,12 @@ class EMACallback(AveragingCallback):
 
     def __init__(self, decay: float = 0.999, start: float = 0, every: int = 1, warmup: bool = True):
         super().__init__(start=start, every=every)
-        if not isinstance(decay, int | float) or not 0 <= decay < 1:
+        is_number = isinstance(decay, int | float) and not isinstance(decay, bool)
+        if not is_number or not 0 <= decay < 1:
             raise ConfigurationError(
                 f"decay must be in [0, 1), got {decay!r}; 0 keeps nothing of the old mean"
             )
+        check_switch(warmup, name="warmup")
         self.decay = decay
         self.warmup = warmup
 

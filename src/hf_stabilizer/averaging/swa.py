@@ -12,7 +12,7 @@ from hf_stabilizer.averaging.checkpoints import Settings
 from hf_stabilizer.averaging.lifecycle import AveragingCallback
 from hf_stabilizer.averaging.rates import Anneal, swa_rate, swa_targets
 from hf_stabilizer.averaging.weights import Update
-from hf_stabilizer.errors import ConfigurationError, check_whole
+from hf_stabilizer.errors import ConfigurationError, check_switch, check_whole
 from hf_stabilizer.rate_override import RateOverride
 
 # Any in this module: what the Trainer hands to every callback.
@@ -109,6 +109,7 @@ class SWACallback(AveragingCallback):
             )
         if anneal not in ("linear", "cosine"):
             raise ConfigurationError(f'anneal must be "linear" or "cosine", got {anneal!r}')
+        check_switch(keep_ratios, name="keep_ratios")
         self.learning_rate = learning_rate
         self.anneal_steps = anneal_steps
         self.anneal: Anneal = anneal
@@ -190,4 +191,6 @@ class SWACallback(AveragingCallback):
 
 def _is_rate(value: object) -> bool:
     """Whether it is a number above 0: YAML reads 1e-4 as text."""
-    return isinstance(value, int | float) and 0 < value < float("inf")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 < value < float("inf")

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_stabilizer import sockets
-from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.errors import ConfigurationError, check_switch
 from hf_stabilizer.freezing.conflicts import refuse_conflicts
 from hf_stabilizer.freezing.held import (
     check_optimizer,
@@ -52,8 +52,7 @@ class FreezingCallback(TrainerCallback, ABC):
         eval_mode: bool,
     ):
         check_step(duration, name="duration")
-        if not isinstance(eval_mode, bool):
-            raise ConfigurationError(f"eval_mode must be True or False, got {eval_mode!r}")
+        check_switch(eval_mode, name="eval_mode")
         self.duration = duration
         self.overrides = overrides
         self.eval_mode = eval_mode

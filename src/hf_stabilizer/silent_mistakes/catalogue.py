@@ -32,6 +32,7 @@ CHECKS: Sequence[Check] = (
     labels.unreadable_rows,
     labels.no_labels,
     labels.wrong_kind_of_labels,
+    labels.labels_not_finite,
     labels.labels_out_of_range,
     labels.unknown_tokens,
     labels.rows_too_long,

@@ -39,6 +39,19 @@ def no_labels(plan: Plan) -> Finding | None:
     )
 
 
+def labels_not_finite(plan: Plan) -> Finding | None:
+    """One label that is no number makes the loss, and from the next step on all weights, NaN."""
+    labels = plan.rows.labels if plan.rows else None
+    if labels is None or not labels.is_floating_point() or bool(labels.isfinite().all()):
+        return None
+    return Finding(
+        "labels-not-finite",
+        "error",
+        f"{int((~labels.isfinite()).sum())} of the labels that were read are NaN or infinite",
+        "leave these rows out, or mend the label column",
+    )
+
+
 def labels_out_of_range(plan: Plan) -> Finding | None:
     """The loss fails with an index error, on a GPU without saying where."""
     labels, count = _class_ids(plan), _num_labels(plan)

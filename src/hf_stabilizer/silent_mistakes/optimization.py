@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
@@ -111,22 +112,26 @@ def _says_no(args: TrainingArguments, name: str) -> bool:
 
 
 def optimizer_missing(plan: Plan) -> Finding | None:
-    """The Trainer asks for the optimizer's package when training begins."""
+    """The Trainer asks for the optimizer's package when training begins, and for its numbers."""
+    remedy = "install what it needs, or set optim='adamw_torch'"
     try:
-        Trainer.get_optimizer_cls_and_kwargs(plan.args)
+        kind, kwargs = Trainer.get_optimizer_cls_and_kwargs(plan.args)
+        if getattr(kind, "__module__", "").startswith("torch.optim"):
+            remedy = "mend adam_beta1, adam_beta2, adam_epsilon or optim_args"
+            kind([nn.Parameter(torch.zeros(1))], **kwargs)
     except Exception as error:  # ImportError, or ValueError with advice inside
         return Finding(
             "optimizer-missing",
             "error",
             f"optim={_value(plan.args.optim)!r} cannot be made: {error}".rstrip("."),
-            "install what it needs, or set optim='adamw_torch'",
+            remedy,
         )
     return None
 
 
 def no_clipping(plan: Plan) -> Finding | None:
     """One large gradient can undo a run."""
-    if plan.args.max_grad_norm:
+    if plan.args.max_grad_norm is not None and plan.args.max_grad_norm > 0:
         return None
     return Finding(
         "no-clipping",
