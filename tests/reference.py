@@ -170,6 +170,118 @@ def bca_interval(scores, resamples, confidence=0.95):
     return tuple(numpy.quantile(resamples, ends))
 
 
+def expected_best_without_replacement(scores, draws, greater_is_better=True):
+    """The mean of the best over every possible set of runs."""
+    import itertools
+
+    choose = max if greater_is_better else min
+    sets = list(itertools.combinations(scores, draws))
+    return sum(choose(chosen) for chosen in sets) / len(sets)
+
+
+def chosen_by_validation(validation, test, draws, greater_is_better=True):
+    """Mean validation and test score of the run that validation prefers, over every set of runs."""
+    import itertools
+
+    choose = max if greater_is_better else min
+    seen, new = 0.0, 0.0
+    sets = list(itertools.combinations(range(len(validation)), draws))
+    for chosen in sets:
+        top = choose(validation[i] for i in chosen)
+        tied = [i for i in chosen if validation[i] == top]
+        seen += top
+        new += sum(test[i] for i in tied) / len(tied)
+    return seen / len(sets), new / len(sets)
+
+
+def max_t_p_values(rows):
+    """Westfall and Young's step-down, with every choice of signs for all rows together."""
+    import itertools
+
+    def t(row, signs):
+        norm = math.sqrt(sum(d * d for d in row))
+        return abs(sum(s * d for s, d in zip(signs, row, strict=True))) / norm if norm else 0.0
+
+    choices = list(itertools.product((1, -1), repeat=len(rows[0])))
+    seen = [t(row, [1] * len(row)) for row in rows]
+    order = sorted(range(len(rows)), key=lambda k: -seen[k])
+    corrected, largest = [0.0] * len(rows), 0.0
+    for place, k in enumerate(order):
+        rest = [rows[j] for j in order[place:]]
+        reached = sum(max(t(row, c) for row in rest) >= seen[k] - 1e-9 for c in choices)
+        largest = max(largest, reached / len(choices))
+        corrected[k] = largest
+    return corrected
+
+
+def fleiss_kappa(predictions):
+    """(mean agreement of two raters on a row - chance) / (1 - chance)."""
+    runs, rows = len(predictions), len(predictions[0])
+    agreement = 0.0
+    for row in range(rows):
+        answers = [run[row] for run in predictions]
+        same = sum(answers[i] == answers[j] for i in range(runs) for j in range(runs) if i != j)
+        agreement += same / (runs * (runs - 1)) / rows
+    everything = [answer for run in predictions for answer in run]
+    chance = sum((everything.count(c) / len(everything)) ** 2 for c in set(everything))
+    return agreement, (agreement - chance) / (1 - chance)
+
+
+def two_way(scores, heads, data):
+    """Sums of squares by fitting each model with and without a factor, variances by projections.
+
+    Returns (name -> (sum of squares, degrees, variance)); interaction apart where cells repeat.
+    """
+    import numpy
+
+    def columns(*keys):
+        levels = sorted(set(zip(*keys, strict=True)))
+        return numpy.array(
+            [[float(k == level) for level in levels] for k in zip(*keys, strict=True)]
+        )
+
+    def projection(*blocks):
+        x = numpy.hstack([numpy.ones((len(scores), 1)), *blocks])
+        return x @ numpy.linalg.pinv(x), numpy.linalg.matrix_rank(x)
+
+    y = numpy.array(scores)
+    z = {"head": columns(heads), "data": columns(data), "both": columns(heads, data)}
+    (p_h, r_h), (p_d, r_d) = projection(z["head"]), projection(z["data"])
+    (p_a, r_a), (p_c, r_c) = projection(z["head"], z["data"]), projection(z["both"])
+    lines = {"head": (p_a - p_d, r_a - r_d), "data": (p_a - p_h, r_a - r_h)}
+    rest = (numpy.eye(len(y)) - p_c, len(y) - r_c)
+    if rest[1] and r_c > r_a:
+        lines["both"] = (p_c - p_a, r_c - r_a)
+    else:
+        rest = (numpy.eye(len(y)) - p_a, len(y) - r_a)
+    sigma = y @ rest[0] @ y / rest[1]
+    # E[y' M y] = sum over factors of tr(Z' M Z) variance + tr(M) rest, solved for the variances.
+    names = list(lines)
+    weights = [[numpy.trace(z[k].T @ lines[n][0] @ z[k]) for k in names] for n in names]
+    sums = [y @ lines[n][0] @ y for n in names]
+    known = [s - lines[n][1] * sigma for n, s in zip(names, sums, strict=True)]
+    found = numpy.linalg.solve(numpy.array(weights), numpy.array(known))
+    table = {n: (s, lines[n][1], v) for n, s, v in zip(names, sums, found, strict=True)}
+    return {**table, "rest": (y @ rest[0] @ y, rest[1], sigma)}
+
+
+def head_effect(scores, heads, data, head):
+    """Mean over a head's runs of its score minus the mean of other heads' under that data seed."""
+    distances = []
+    for score, h, d in zip(scores, heads, data, strict=True):
+        others = [s for s, g, e in zip(scores, heads, data, strict=True) if e == d and g != head]
+        if h == head and others:
+            distances.append(score - sum(others) / len(others))
+    return sum(distances) / len(distances)
+
+
+def study_that_stops_early(early, final, result, t, p, rng):
+    """One simulated study: t runs drawn, the best p by the early score go on, the best is taken."""
+    drawn = [int(rng.integers(len(final))) for _ in range(t)]
+    kept = sorted(drawn, key=lambda i: (early[i], rng.random()))[-p:]
+    return result[max(kept, key=lambda i: (final[i], rng.random()))]
+
+
 # --- metrics ---------------------------------------------------------------------------------
 
 
@@ -315,3 +427,23 @@ def slanted_triangular(step, num_steps, cut_fraction=0.1, ratio=32):
     t, cut = step - 1, math.floor(num_steps * cut_fraction)
     p = t / cut if t < cut else 1 - (t - cut) / (cut * (1 / cut_fraction - 1))
     return (1 + p * (ratio - 1)) / ratio
+
+
+# --- runs that cannot be paired -----------------------------------------------------------------
+
+
+def permutation_p_value(first, second):
+    """Deals the scores out in every way; twice the smaller tail of the differences of means."""
+    from itertools import combinations
+
+    everything, n, m = [*first, *second], len(first), len(second)
+    seen = math.fsum(second) / m - math.fsum(first) / n
+    below = above = total = 0
+    for places in combinations(range(n + m), m):
+        theirs = [everything[i] for i in places]
+        ours = [everything[i] for i in range(n + m) if i not in places]
+        difference = math.fsum(theirs) / m - math.fsum(ours) / n
+        below += difference <= seen + 1e-12
+        above += difference >= seen - 1e-12
+        total += 1
+    return min(1.0, 2 * min(below, above) / total)

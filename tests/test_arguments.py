@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import HfArgumentParser, Trainer
 
-from hf_stabilizer import SWACallback
+from hf_stabilizer import GradualUnfreezingCallback, SWACallback
 from hf_stabilizer.arguments import OWNERS, StabilizerArguments, prepare_model, stabilize
 from hf_stabilizer.errors import ConfigurationError
 from tests.tiny import TRAINING, Rows, same_weights, tiny_bert, training_arguments
@@ -249,3 +249,23 @@ def test_parsed_from_a_command_line(tmp_path: Path) -> None:
     assert args.layer_lr_multipliers == [0.1, 1.0]
     assert (args.reinit_layers, args.reinit_pooler, args.fit_head) == (2, "identity", True)
     assert args.layer_overrides == {"*.x": 1}
+
+
+def test_two_owners_of_the_rate_are_a_conflict_before_training(tmp_path):
+    rates = {"averaging": "swa", "swa_learning_rate": 1e-4, "stage_warmup_steps": 2}
+    with pytest.raises(ConfigurationError, match=r"swa_learning_rate=0\.0001 and stage_warmup"):
+        arguments(tmp_path, gradual_unfreezing=0.5, **rates)
+
+
+def test_an_option_that_freezes_and_a_callback_that_freezes_are_a_conflict(tmp_path):
+    args = arguments(tmp_path, head_first=0.5)
+    with pytest.raises(ConfigurationError, match="head_first and the callback Gradual"):
+        stabilize(args, callbacks=[GradualUnfreezingCallback(0.5)])
+
+
+def test_a_stage_that_warms_up_gets_groups_of_its_own(tmp_path):
+    args = arguments(tmp_path, gradual_unfreezing=0.5, stage_warmup_steps=2)
+    model = tiny_bert()
+    trainer = Trainer(model=model, args=args, train_dataset=Rows(), **stabilize(args))
+    trainer.train()
+    assert {group["name"] for group in trainer.optimizer.param_groups} >= {"layer_01", "layer_03"}

@@ -324,7 +324,7 @@ def stabilize(
     rates = dict.fromkeys(_own_rates(args), is_layered)
     vars(args)[_DECIDED] = {**_decisions(args), **rates}
     ours = [*_freezing(args), *_averaging(args), *_evaluations(args), *_watchers(args)]
-    _check_callbacks(callbacks, ours)
+    _check_callbacks(args, callbacks, ours)
     keywords: dict[str, Any] = {"callbacks": [*callbacks, *ours]}
     if is_layered:
         # Curve, head rate and overrides are read from `args` when the optimizer is made.
@@ -344,11 +344,18 @@ def _decisions(args: StabilizerArguments) -> dict[str, object]:
 
 
 def _own_rates(args: StabilizerArguments) -> dict[str, bool]:
-    """Which options ask for rates that differ from the Trainer's own."""
+    """Which options ask for groups that differ from the Trainer's own.
+
+    A stage that warms up needs groups of its own; where layers are frozen, the groups' names in a
+    checkpoint tell of a resume with others.
+    """
     return {
         "layer_lr": args.layer_lr != "uniform",
         "head_learning_rate": args.head_learning_rate is not None,
         "base_batch_size": args.base_batch_size is not None,
+        "stage_warmup_steps": bool(args.stage_warmup_steps),
+        "freeze_embeddings": args.freeze_embeddings,
+        "freeze_layers": bool(args.freeze_layers),
     }
 
 
@@ -380,6 +387,12 @@ def _freezing(args: StabilizerArguments) -> list[TrainerCallback]:
             f"head_first={args.head_first!r} and gradual_unfreezing={args.gradual_unfreezing!r} "
             "cannot be combined, both say when the body learns; set one of them to 0 (gradual "
             "unfreezing begins with the head alone, too)"
+        )
+    if args.swa_learning_rate is not None and args.stage_warmup_steps:
+        raise ConfigurationError(
+            f"swa_learning_rate={args.swa_learning_rate!r} and "
+            f"stage_warmup_steps={args.stage_warmup_steps!r} cannot be combined, both set the "
+            "rate; leave one of them out"
         )
     kind: type[FreezingCallback]
     if args.gradual_unfreezing:
@@ -469,10 +482,11 @@ def _named(**options: str) -> Iterator[None]:
         raise ConfigurationError(f"{options[argument]} {rest}") from error
 
 
-def _check_callbacks(theirs: list[TrainerCallback], ours: list[TrainerCallback]) -> None:
+def _check_callbacks(
+    args: StabilizerArguments, theirs: list[TrainerCallback], ours: list[TrainerCallback]
+) -> None:
     for kind, option in (
-        ((HeadFirstCallback,), "head_first"),
-        ((GradualUnfreezingCallback,), "gradual_unfreezing"),
+        ((FreezingCallback,), "gradual_unfreezing" if args.gradual_unfreezing else "head_first"),
         ((SWACallback, EMACallback), "averaging"),
         ((EvaluationsPerEpochCallback,), "evaluations_per_epoch"),
         ((LayerStatisticsCallback,), "log_layer_statistics"),

@@ -157,7 +157,8 @@ def _beside_blocks(draft: Draft, name: str) -> int | None:
 def _by_use(draft: Draft, name: str) -> int | None:
     """The depth that the data's way gives a parameter outside the blocks."""
     flow, ladder = draft.flow, draft.ladder
-    if draft.structure.block_of(name) is not None or not ladder.complete:
+    structure = draft.structure
+    if structure.block_of(name) is not None or not ladder.complete:
         return None
     fronts, users = flow.fronts.get(name, set()), flow.users.get(name, set())
     met = {ladder.depth_behind(front) for front in fronts}
@@ -166,13 +167,15 @@ def _by_use(draft: Draft, name: str) -> int | None:
         return _by_users(draft, name, users)
     if not fed:
         after = bool(met) and 0 not in met
-        beside = bool(met) and not draft.structure.in_body(name)
+        beside = bool(met) and not structure.in_body(name)
         return ladder.num_layers + 1 if after or beside else None
     if 0 in met:
         return 0
     if not any(ladder.stands_on(path, front) for path in fed for front in fronts):
-        return ladder.num_layers + 1 if met else None  # a connector: it feeds another tower
-    shared = len(met) > 1 and draft.structure.parameters[name].dim() > 1
+        # A connector, which feeds another tower; or a prompt that stands beside what one gives.
+        prompt = structure.limb(name) == name and structure.tower_of(name) in structure.towers
+        return 0 if prompt else ladder.num_layers + 1 if met else None
+    shared = len(met) > 1 and structure.parameters[name].dim() > 1
     return 0 if shared else max(met)
 
 

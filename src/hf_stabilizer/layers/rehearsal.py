@@ -22,6 +22,9 @@ from torch import Tensor, nn
 from torch.fx.experimental import _config
 from transformers.utils import logging
 
+_SMALL = 2**20
+"""Values that a tensor may have and still be computed with."""
+
 _SILENT = 100  # above every level of logging
 
 # Any, here: a forward pass takes and gives anything, and so do the functions of torch.
@@ -161,7 +164,7 @@ def answer(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
     unknown it becomes unknown.
     """
     tensors = list(tensors_in((args, kwargs)))
-    unknown = any(tensor.is_meta for tensor in tensors)
+    unknown = any(tensor.is_meta or tensor.numel() > _SMALL for tensor in tensors)
     instead = _ANSWERS.get(func)
     if instead and len(args) == 1 and not kwargs and unknown:
         return instead(args[0])
