@@ -2,23 +2,24 @@
 
 Inside a block it is the depth of the block; but a table of embeddings in the first block of a
 stack alone is shared by the others (T5), so 0. Outside the blocks the forward pass decides: what
-feeds a block has the level of the data that it meets, 0 for embeddings, the encoder's last depth
-for the encoder's final norm; what feeds none is head. A parameter that the pass did not use goes
-with its neighbours, or stays in doubt.
+feeds a block has the depth of the last block behind the data that it meets, 0 for embeddings, the
+encoder's last depth for the encoder's final norm; what feeds none, or another tower, is head. Of
+what no pass has used its place decides (`idle`), or it stays in doubt.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from torch import nn
 
 from hf_stabilizer.layers.flow import Flow
+from hf_stabilizer.layers.idle import depth_of_idle, guess
 from hf_stabilizer.layers.ladder import Ladder
 from hf_stabilizer.layers.passes import look
-from hf_stabilizer.layers.stacks import Stack, Structure, walk_up, weights_in
+from hf_stabilizer.layers.side_lists import side_lists
+from hf_stabilizer.layers.stacks import Structure
 
 
 @dataclass
@@ -60,12 +61,7 @@ def discover(root: nn.Module) -> Draft:
     """Collects the evidence and gives each parameter a depth, or a guess where it is in doubt."""
     structure = Structure.of(root)
     flow = look(structure)
-    whole = weights_in(root)
-    others = [
-        s.path
-        for s in structure.stacks
-        if _runs_apart(s, flow, whole) or _hangs_on(s, structure, flow)
-    ]
+    others = side_lists(structure, flow)
     if others:
         structure = structure.without(others)
         flow = look(structure)
@@ -78,55 +74,15 @@ def discover(root: nn.Module) -> Draft:
             draft.depths[name] = depth
     _join_limbs(draft)
     unused = [name for name in structure.parameters if name not in draft.depths]
-    settled = {name: _unused(draft, name) for name in unused}
+    settled = {
+        name: depth_of_idle(name, structure, flow, draft.ladder, draft.depths) for name in unused
+    }
     for name, depth in settled.items():
         if depth is None:
-            draft.doubts[name] = _guess(draft, name)
+            draft.doubts[name] = guess(name, structure, draft.ladder)
         else:
             draft.depths[name] = depth
     return draft
-
-
-def _runs_apart(stack: Stack, flow: Flow, whole: int) -> bool:
-    """Whether the elements of a list stand beside one another, so that they are no blocks.
-
-    So do projections of several levels of a picture, or heads that predict several things. A list
-    that holds half of the model is none: there the data's way was lost.
-    """
-    if 2 * sum(weights_in(block) for _, block in stack.blocks) > whole:
-        return False
-    paths = [path for path in flow.below if path in dict(stack.blocks)]
-    return len(paths) > 1 and not any(_is_above(b, a, flow) for a, b in pairwise(paths))
-
-
-def _hangs_on(stack: Stack, structure: Structure, flow: Flow) -> bool:
-    """Whether a list of which no pass has run more than one element is no tower's own stack.
-
-    So it is for what connects towers, and for what a tower did without when the model ran.
-    """
-    tower = structure.tower_of(stack.path)
-    connects = any(tower in walk_up(inner) for inner in structure.towers)
-    if flow.whole and connects and not any(path in flow.reached for path, _ in stack.blocks):
-        return True
-    ran = sum(path in flow.below for path, _ in stack.blocks)
-    if ran > 1 or ran == len(stack.blocks):
-        return False
-    if connects:
-        return True
-    return flow.whole and tower in {structure.tower_of(path) for path in flow.below}
-
-
-def _is_above(upper: str, lower: str, flow: Flow) -> bool:
-    """Whether data reaches one block from another."""
-    waiting, seen = [upper], {upper}
-    while waiting:
-        for path in flow.below.get(waiting.pop(), ()):
-            if path == lower:
-                return True
-            if path not in seen:
-                seen.add(path)
-                waiting.append(path)
-    return False
 
 
 def _inside_blocks(draft: Draft, name: str) -> int | None:
@@ -204,67 +160,3 @@ def _join_limbs(draft: Draft) -> None:
         tables = any(name in draft.structure.tables for name in names)
         if len(depths) > 1 and not tables and path not in draft.structure.parameters:
             draft.depths.update(dict.fromkeys(names, max(depths)))
-
-
-def _unused(draft: Draft, name: str) -> int | None:
-    """The depth of a parameter that no pass used, where its place alone decides."""
-    structure, ladder = draft.structure, draft.ladder
-    if structure.block_of(name) is not None or not ladder.complete:
-        return None
-    twin = structure.twin_block(name)
-    if twin is not None:
-        return ladder.depths[twin]
-    limb = structure.limb(name)
-    within = [n for n in structure.parameters if n != name and n.startswith(f"{limb}.")]
-    neighbours = {draft.depths[n] for n in within if n in draft.depths}
-    if len(neighbours) == 1:
-        return neighbours.pop()
-    if draft.flow.failure is not None:
-        return None
-    if structure.in_body(name):
-        glimpses = draft.flow.glimpses.get(name, set())
-        if glimpses and all(not front for front in glimpses):
-            return 0
-        return ladder.num_layers + 1 if glimpses else _by_registration(draft, name)
-    after = list(structure.parameters).index(name) > max(
-        i for i, n in enumerate(structure.parameters) if structure.block_of(n)
-    )
-    free = limb == name or name in draft.structure.tables
-    return ladder.num_layers + 1 if (after or draft.flow.whole) and not free else None
-
-
-def _by_registration(draft: Draft, name: str) -> int:
-    """The depth of an idle part of a body: 0 before the blocks of its tower, head after them.
-
-    So for a pooler that the model built on the body does without, or for what serves another kind
-    of input. It gets no gradient where no pass uses it. What lies between towers is head.
-    """
-    structure = draft.structure
-    tower, limb = structure.tower_of(name), structure.limb(name)
-    if tower not in structure.towers:
-        inside = (n for n in structure.parameters if n == name or n.startswith(f"{limb}."))
-        return 0 if all(n in draft.structure.tables for n in inside) else draft.num_layers + 1
-    if name in draft.structure.tables:
-        return 0
-    own = [n for n in structure.parameters if structure.tower_of(n) == tower]
-    first = next((i for i, n in enumerate(own) if structure.block_of(n)), len(own))
-    vector = structure.limb(name) == name and structure.parameters[name].dim() > 0
-    return 0 if vector or own.index(name) < first else draft.num_layers + 1
-
-
-def _guess(draft: Draft, name: str) -> int:
-    """The depth that the order of registration suggests."""
-    ladder, structure = draft.ladder, draft.structure
-    block = structure.block_of(name)
-    if block is not None:
-        return ladder.guesses[block]
-    limb = structure.limb(name)
-    if not structure.stacks:
-        limbs = list(dict.fromkeys(map(structure.limb, structure.parameters)))
-        return limbs.index(limb)
-    if limb == name and not structure.in_body(name):
-        return ladder.num_layers + 1
-    body = next((above for above in walk_up(name) if above in structure.bodies), "")
-    names = [n for n in structure.parameters if not body or n.startswith(f"{body}.")]
-    first = next((i for i, n in enumerate(names) if structure.block_of(n)), 0)
-    return 0 if names.index(name) < first else ladder.num_layers + 1
