@@ -53,7 +53,8 @@ LIGHT = [
     *("errors", "records", "outcome", "recipes", "learning_rates", "data", "tasks", "models"),
     *("metrics", "cli", "checkpoints"),
     *("studies.study", "studies.statistics", "studies.comparison", "studies.verdict"),
-    *("studies.report", "studies.charts", "studies.table"),
+    *("studies.report", "studies.charts", "studies.table", "studies.reading", "studies.commands"),
+    *("studies.choosing", "studies.events", "studies.full_disk"),
 ]
 
 

@@ -57,6 +57,7 @@ _WHERE = {
     "preflight": "silent_mistakes",
     "prepare_model": "arguments",
     "probe": "probing",
+    "read_runs": "studies.reading",
     "reinitialize_layers": "reinitialization",
     "run_study": "studies.schedule",
     "scale_learning_rate": "learning_rates",

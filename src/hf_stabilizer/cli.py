@@ -60,6 +60,20 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigurationError(f"{message}; see `{self.prog} --help`")
 
 
+class _InPlaceOf(argparse.Action):
+    """An option that makes a positional argument needless; `nargs="?"` would take it by chance."""
+
+    def __init__(self, *args: Any, other: argparse.Action, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._other = other
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:  # Any: as argparse has it
+        setattr(namespace, self.dest, values)
+        self._other.required = False
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
     parser = _Parser(
@@ -88,9 +102,30 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--json", action="store_true", help="with --dry-run: for machines")
 
     study = command("study", _study, "Run recipes over the same seeds, and report on them.")
-    study.add_argument("config", help="YAML file")
-    study.add_argument("--recipes", nargs="+", default=["plain", "stabilised"], metavar="RECIPE")
-    study.add_argument("--runs", type=int, default=6, help="runs per recipe (default: 6)")
+    config = study.add_argument("config", help="YAML file; none with --command")
+    study.add_argument(
+        "--command", dest="template", metavar="TEMPLATE", action=_InPlaceOf, other=config,
+        help="instead: the command line of any Trainer script, with {seed}, {data_seed}, "
+        "{output_dir}, ...; no early stopping there",
+    )  # fmt: skip
+    study.add_argument(
+        "--metric-for-best-model", "--metric_for_best_model", dest="decides", metavar="METRIC",
+        help="the metric that decides (default: the configuration's, or the script's own)",
+    )  # fmt: skip
+    study.add_argument(
+        "--recipes", nargs="+", metavar="RECIPE",
+        help="the first is the baseline (default: plain stabilised; with --command: none)",
+    )  # fmt: skip
+    study.add_argument("--runs", type=int, help="runs per recipe (default: 6)")
+    study.add_argument(
+        "--stop-at", "--stop_at", type=float, metavar="F",
+        help="stop all but the best runs at this fraction of their steps, in (0, 1); with --keep",
+    )  # fmt: skip
+    study.add_argument("--keep", type=int, metavar="P", help="runs per recipe that go on there")
+    study.add_argument(
+        "--budget", type=float, metavar="B",
+        help="full runs per recipe to spend; sets --runs and --keep (and --stop-at: 0.25)",
+    )  # fmt: skip
     study.add_argument("--first-seed", type=int, default=1, help="seed of the first run")
     study.add_argument(
         "--output-dir", "--output_dir", help="default: the file's, or results/NAME-OF-FILE"
@@ -98,9 +133,22 @@ def build_parser() -> argparse.ArgumentParser:
     study.add_argument("--workers", type=int, help="processes (default: one per GPU or core)")
     study.add_argument("--retry-failed", action="store_true", help="repeat runs that raised")
 
-    report = command("report", _report, "Write the HTML report of a study that lies in a folder.")
-    report.add_argument("folder", help="folder of the study")
-    report.add_argument("--output", help="HTML file (default: FOLDER/report.html)")
+    text = "Write the HTML report of a study, or of runs of any Trainer that exist already."
+    report = command("report", _report, text)
+    report.add_argument(
+        "folders", nargs="+", metavar="RUNS", help="folder of a study, of runs, or above them"
+    )
+    report.add_argument("--metric", help="the one that decides (default: as the runs name it)")
+    report.add_argument(
+        "--greater-is-better", action=argparse.BooleanOptionalAction, help="direction of the metric"
+    )
+    report.add_argument(
+        "--recipe", action="append", metavar="GLOB=NAME", default=[],
+        help="runs whose path fits the glob are of this recipe; may be repeated",
+    )  # fmt: skip
+    report.add_argument(
+        "--output", help="HTML file (default: report.html, in the folder if it is one)"
+    )
 
     layers = command("layers", _layers, "Show each layer of a model, its rate and its fate.")
     layers.add_argument("model", help="Hub id, folder, pkg://package/path, or a YAML configuration")
@@ -200,11 +248,15 @@ def _no_overrides(args: argparse.Namespace) -> None:
 
 def _speak_plainly() -> None:
     """Shows our own notes on standard error, and spares people transformers' small bars."""
-    import logging
-
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
+    _show_notes()
+
+
+def _show_notes() -> None:
+    """Shows our own notes on standard error."""
+    import logging
 
     class _PlainHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -260,6 +312,11 @@ def _dry_run(args: argparse.Namespace) -> None:
 
 
 def _study(args: argparse.Namespace) -> None:
+    if args.template is not None:
+        _study_of_command(args)
+        return
+    if args.decides is not None:
+        args.overrides["metric_for_best_model"] = args.decides
     from rich.console import Console
 
     from hf_stabilizer.recipes import read_yaml
@@ -274,8 +331,8 @@ def _study(args: argparse.Namespace) -> None:
     errors.print("Checking the configuration, the rows and the model ...", highlight=False)
     study = run_study(
         args.config,
-        recipes=args.recipes,
-        runs=args.runs,
+        recipes=args.recipes or ["plain", "stabilised"],
+        **_how_many(args),
         output_dir=folder,
         workers=args.workers,
         first_seed=args.first_seed,
@@ -289,6 +346,57 @@ def _study(args: argparse.Namespace) -> None:
     print(f"\nReport: {page}")
 
 
+def _study_of_command(args: argparse.Namespace) -> None:
+    if args.config is not None:
+        raise ConfigurationError(f"give --command or the file {args.config!r}, not both")
+    if args.output_dir is None:
+        raise ConfigurationError("--command needs --output-dir, the folder of the study")
+    _no_overrides(args)
+    from rich.console import Console
+
+    from hf_stabilizer.studies.commands import RECIPE, run_command_study
+    from hf_stabilizer.studies.report import write_report
+    from hf_stabilizer.studies.table import print_study
+
+    _show_notes()
+    errors = Console(stderr=True)
+    note = "A study of a command: every run goes to its end, there is no early stopping."
+    errors.print(note, highlight=False)
+    study = run_command_study(
+        args.template,
+        recipes=args.recipes or [RECIPE],
+        **_how_many(args),
+        output_dir=args.output_dir,
+        metric=args.decides,
+        workers=args.workers,
+        first_seed=args.first_seed,
+        retry_failed=args.retry_failed,
+        made_by=shlex.join(["hf-stabilizer", *_without_secrets(args.argv)]),
+        console=errors,
+    )
+    page = write_report(study, Path(args.output_dir) / "report.html")
+    print_study(study, Console())
+    print(f"\nReport: {page}")
+
+
+def _how_many(args: argparse.Namespace) -> dict[str, Any]:
+    """Runs, fraction and runs that go on: as given, or what a budget buys."""
+    if args.budget is None:
+        runs = 6 if args.runs is None else args.runs
+        return {"runs": runs, "stop_at": args.stop_at, "keep": args.keep}
+    for name in ("runs", "keep"):
+        if (value := getattr(args, name)) is not None:
+            raise ConfigurationError(
+                f"--budget {args.budget:g} says how many runs there are, and --{name} {value} says "
+                "so too; leave one of the two out"
+            )
+    from hf_stabilizer.studies.statistics import settings_for_budget
+
+    stop_at = 0.25 if args.stop_at is None else args.stop_at
+    bought = settings_for_budget(args.budget, stop_at=stop_at)
+    return {"runs": bought.runs, "stop_at": bought.stop_at, "keep": bought.keep}
+
+
 def _without_secrets(words: Sequence[str]) -> list[str]:
     """Hides the value of a token: the command stands in the report."""
     hidden = [re.sub("^(--hub[-_]token=).*", r"\1...", word) for word in words]
@@ -300,19 +408,37 @@ def _without_secrets(words: Sequence[str]) -> list[str]:
 
 def _report(args: argparse.Namespace) -> None:
     _no_overrides(args)
+    import dataclasses
+
     from rich.console import Console
 
     from hf_stabilizer.records import check_folder
+    from hf_stabilizer.studies.reading import read_runs
     from hf_stabilizer.studies.report import write_report
-    from hf_stabilizer.studies.study import Study
     from hf_stabilizer.studies.table import print_study
 
-    study = Study.from_folder(args.folder)
-    output = Path(args.output or Path(args.folder) / "report.html")
+    _show_notes()
+    study = read_runs(
+        args.folders,
+        metric=args.metric,
+        greater_is_better=args.greater_is_better,
+        recipe=dict(map(_glob_and_name, args.recipe)),
+    )
+    if not study.command:
+        study = dataclasses.replace(study, command=shlex.join(["hf-stabilizer", *args.argv]))
+    alone = Path(args.folders[0]) if len(args.folders) == 1 else Path()
+    output = Path(args.output or alone / "report.html")
     check_folder(output.parent, key="output")
     page = write_report(study, output)
     print_study(study, Console())
     print(f"\nReport: {page}")
+
+
+def _glob_and_name(text: str) -> tuple[str, str]:
+    glob, equals, name = text.rpartition("=")
+    if not (equals and glob and name):
+        raise ConfigurationError(f"--recipe must be GLOB=NAME, such as '*llrd*=llrd', got {text!r}")
+    return glob, name
 
 
 def _layers(args: argparse.Namespace) -> None:

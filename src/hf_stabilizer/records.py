@@ -102,13 +102,16 @@ def versions() -> dict[str, str]:
 
 
 def run_name(seeds: Mapping[str, int]) -> str:
-    """Returns the folder name of a run with these seeds.
+    """Returns the folder name of a run with these seeds; runs of other programs may lack some.
 
     Example:
-        >>> run_name({"head_seed": 1, "data_seed": 2, "seed": 3})
-        'head1-data2-dropout3'
+        >>> run_name({"head_seed": 1, "data_seed": 2, "seed": 3}), run_name({"seed": 3})
+        ('head1-data2-dropout3', 'seed3')
     """
-    return f"head{seeds['head_seed']}-data{seeds['data_seed']}-dropout{seeds['seed']}"
+    if set(seeds) == {"seed"}:  # with a script's one seed all is drawn, not dropout alone
+        return f"seed{seeds['seed']}"
+    words = {"head_seed": "head", "data_seed": "data", "seed": "dropout"}
+    return "-".join(f"{words[k]}{seeds[k]}" for k in words if k in seeds) or "seeds-unknown"
 
 
 def write_run(run: Run, path: Path) -> None:

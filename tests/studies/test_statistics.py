@@ -161,7 +161,7 @@ def test_the_interval_holds_the_means_that_the_test_does_not_reject(n):
 
 def test_drawn_signs_come_close_to_all_signs(monkeypatch):
     exact = sign_flip_p_value(DARWIN), sign_flip_interval(DARWIN)
-    monkeypatch.setattr("hf_stabilizer.studies.statistics.EXACT_UP_TO", 10)
+    monkeypatch.setattr("hf_stabilizer.studies.statistics.pairs.EXACT_UP_TO", 10)
     assert sign_flip_p_value(DARWIN) == pytest.approx(exact[0], abs=0.006)
     assert sign_flip_interval(DARWIN) == pytest.approx(exact[1], abs=0.6)
     assert sign_flip_p_value(DARWIN) == sign_flip_p_value(DARWIN)
@@ -290,7 +290,7 @@ def test_two_runs_with_the_same_seeds_cannot_be_paired():
 
 
 def test_no_pair_is_no_error():
-    found = compare([run("plain", 1), run("swa", 2)], "plain", "swa")
+    found = compare([run("plain", 1), run("swa", 2, None, "failed")], "plain", "swa")
     assert (found.pairs, found.mean_difference, found.gain, found.p_value) == ((), None, None, None)
 
 

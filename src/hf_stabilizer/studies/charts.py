@@ -150,6 +150,8 @@ def seed_names(options: Iterable[str]) -> dict[str, str]:
     """
     words = {"head_seed": "head seed", "data_seed": "data seed", "seed": "dropout seed"}
     given = set(options)
+    if given == {"seed"}:  # the one seed of a script stands for all of them
+        return {"seed": "seed"}
     known = {option: words[option] for option in words if option in given}
     return known | {option: option for option in sorted(given - words.keys())}
 
@@ -165,11 +167,24 @@ def seeds_text(seeds: Iterable[tuple[str, int]]) -> str:
     return ", ".join(f"{word} {values[option]}" for option, word in seed_names(values).items())
 
 
+def which_run(run: Run) -> str:
+    """Returns a run's seeds, or where they are unknown its folder's name.
+
+    Example:
+        >>> which_run(Run("plain", {}, "finished", configuration={"folder": "runs/plain-2"}))
+        'plain-2, seeds unknown'
+    """
+    if run.seeds:
+        return seeds_text(run.seeds.items())
+    folder = str(run.configuration.get("folder", "")).rstrip("/").rpartition("/")[2]
+    return f"{folder}, seeds unknown" if folder else "seeds unknown"
+
+
 def run_text(run: Run, decimals: int) -> str:
     """Returns one line that names a run: recipe, seeds, score, and what went wrong if anything."""
     score = _score(run)
     known = "no score" if score is None else formats.number(score, decimals)
-    line = f"{run.recipe}, {seeds_text(run.seeds.items())}: {known}"
+    line = f"{run.recipe}, {which_run(run)}: {known}"
     if run.status == "finished":
         return line
     status = "stopped early" if run.status == "stopped" else "failed"

@@ -1,7 +1,8 @@
 """Is one recipe better than another over the same seeds, by how much, and how sure is that?
 
 Runs of two recipes under the same seeds share the data order and the random numbers of their
-heads, so they are compared pair by pair. The arithmetic is that of `statistics`.
+heads, so they are compared pair by pair. Runs that share no seeds, or that tell none, are compared
+as independent samples. The arithmetic is that of `statistics`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,19 @@ from hf_stabilizer.studies.statistics import (
     Interval,
     final_score,
     holm,
+    probability_of_superiority,
     sample_std,
     sign_flip_interval,
     sign_flip_p_value,
+    significance_words,
     smallest_p_value,
     spread_p_value,
+)
+from hf_stabilizer.studies.statistics.unpaired import (
+    permutation_interval,
+    permutation_p_value,
+    smallest_unpaired_p_value,
+    superiority_of_unpaired,
 )
 
 Seeds = tuple[tuple[str, int], ...]
@@ -40,6 +49,20 @@ class Pair:
     def difference(self) -> float:
         """Candidate minus baseline, in units of the metric."""
         return self.candidate - self.baseline
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """The runs of two recipes that share no seeds, as independent samples."""
+
+    baseline_runs: int
+    """Runs of the baseline with a final score."""
+    candidate_runs: int
+    """Runs of the other recipe with a final score."""
+    baseline_mean: float
+    """Mean score of the baseline."""
+    candidate_mean: float
+    """Mean score of the other recipe."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +96,34 @@ class Comparison:
     """Standard deviation of the candidate over these pairs."""
     spread_p: float | None
     """`spread_p_value`, corrected by Holm's method for the number of comparisons."""
+    superiority_interval: Interval | None = None
+    """95 % Wilson interval of `superiority`."""
+    among: int = 1
+    """Number of comparisons that the p-values are corrected for."""
+    unpaired: Unpaired | None = None
+    """Where the recipes share no seeds: then p-value, interval and superiority are those of
+    `statistics.unpaired`. None: pairs."""
+
+    @property
+    def held(self) -> str:
+        """What the comparison stands on, in words: "6 pairs", "4 and 5 unpaired runs"."""
+        if self.unpaired:
+            runs = self.unpaired.baseline_runs, self.unpaired.candidate_runs
+            return f"{runs[0]} and {runs[1]} unpaired runs"
+        return "one pair" if len(self.pairs) == 1 else f"{len(self.pairs)} pairs"
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        """Candidate minus baseline of each pair, e.g. for `seeds_needed`."""
+        return tuple(pair.difference for pair in self.pairs)
+
+    @property
+    def words(self) -> str:
+        """A sentence where these pairs cannot reach p <= .05, whatever they show; else empty."""
+        if self.unpaired:
+            is_enough = self.smallest_p <= 0.05
+            return "" if is_enough else f"{self.held} cannot reach p <= 0.05, whatever they show"
+        return significance_words(self.differences, comparisons=self.among)
 
     @property
     def gain(self) -> float | None:
@@ -101,7 +152,11 @@ def compare(runs: Iterable[Run], baseline: str, candidate: str) -> Comparison:
     first, second = _by_seeds(everything, baseline), _by_seeds(everything, candidate)
     # A run that failed before its metric was known says True for want of better knowledge.
     greater_is_better = all(run.greater_is_better for run in everything)
-    pairs, dropped = [], 0
+    before, after = _scores(everything, baseline), _scores(everything, candidate)
+    if before and after and not first.keys() & second.keys():
+        return _unpaired(baseline, candidate, greater_is_better, before, after)
+    unknown = [run for run in everything if run.recipe in (baseline, candidate) and not run.seeds]
+    pairs, dropped = [], len(unknown)
     for seeds in dict.fromkeys([*first, *second]):
         a, b = first.get(seeds), second.get(seeds)
         if a is None or b is None:
@@ -118,7 +173,13 @@ def comparisons(runs: Iterable[Run], recipes: Sequence[str]) -> tuple[Comparison
     mean_p = _corrected([c.p_value for c in found])
     spread_p = _corrected([c.spread_p for c in found])
     return tuple(
-        replace(c, p_value=p, spread_p=q, smallest_p=min(1.0, len(found) * c.smallest_p))
+        replace(
+            c,
+            p_value=p,
+            spread_p=q,
+            smallest_p=min(1.0, len(found) * c.smallest_p),
+            among=len(found),
+        )
         for c, p, q in zip(found, mean_p, spread_p, strict=True)
     )
 
@@ -132,8 +193,7 @@ def _comparison(
 ) -> Comparison:
     differences = [pair.difference for pair in pairs]
     before, after = [pair.baseline for pair in pairs], [pair.candidate for pair in pairs]
-    better = [d > 0 if greater_is_better else d < 0 for d in differences]
-    wins = sum(better) + sum(d == 0 for d in differences) / 2
+    wins = probability_of_superiority(before, after, greater_is_better=greater_is_better)
     return Comparison(
         baseline=baseline,
         candidate=candidate,
@@ -144,17 +204,50 @@ def _comparison(
         interval=sign_flip_interval(differences),
         p_value=sign_flip_p_value(differences),
         smallest_p=smallest_p_value(len(pairs)),
-        superiority=wins / len(pairs) if pairs else None,
+        superiority=wins.share if wins else None,
+        superiority_interval=wins.interval if wins else None,
         baseline_std=sample_std(before),
         candidate_std=sample_std(after),
         spread_p=spread_p_value(before, after),
     )
 
 
+def _unpaired(
+    baseline: str,
+    candidate: str,
+    greater_is_better: bool,
+    before: Sequence[float],
+    after: Sequence[float],
+) -> Comparison:
+    """The comparison of two recipes whose runs share no seeds."""
+    means = sum(before) / len(before), sum(after) / len(after)
+    return Comparison(
+        baseline=baseline,
+        candidate=candidate,
+        greater_is_better=greater_is_better,
+        pairs=(),
+        dropped=0,
+        mean_difference=means[1] - means[0],
+        interval=permutation_interval(before, after),
+        p_value=permutation_p_value(before, after),
+        smallest_p=smallest_unpaired_p_value(len(before), len(after)),
+        superiority=superiority_of_unpaired(before, after, greater_is_better=greater_is_better),
+        baseline_std=sample_std(before),
+        candidate_std=sample_std(after),
+        spread_p=None,
+        unpaired=Unpaired(len(before), len(after), *means),
+    )
+
+
+def _scores(runs: Iterable[Run], recipe: str) -> list[float]:
+    scores = (final_score(run) for run in runs if run.recipe == recipe)
+    return [score for score in scores if score is not None]
+
+
 def _by_seeds(runs: Iterable[Run], recipe: str) -> dict[Seeds, float | None]:
     scores: dict[Seeds, float | None] = {}
     for run in runs:
-        if run.recipe != recipe:
+        if run.recipe != recipe or not run.seeds:  # unknown seeds make no pair
             continue
         seeds = tuple(sorted(run.seeds.items()))
         if seeds in scores:

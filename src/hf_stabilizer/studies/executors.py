@@ -52,6 +52,11 @@ class LocalWorkers(Executor):
             for number in range(workers)
         ]
 
+    @property
+    def workers(self) -> int:
+        """Number of processes."""
+        return len(self._slots)
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Queues a call; its arguments and result must be picklable."""
         if self._stopping:

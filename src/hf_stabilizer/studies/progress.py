@@ -63,14 +63,25 @@ class StudyProgress:
     def finished(self, folder: Path, run: Run) -> None:
         """Takes a run that is over off the display and prints what came of it."""
         self._done += 1
+        self.leave(folder)
+        self._progress.update(self._whole, completed=self._done)
+        width = len(str(self._total))
+        self.say(f"[{self._done:>{width}}/{self._total}] {describe(run)}")
+
+    def leave(self, folder: Path) -> None:
+        """Takes a run off the display that is not over: it waits, or is tried again."""
         line = self._lines.pop(folder, None)
         if line is not None:
             self._progress.remove_task(line)
+
+    def reopened(self) -> None:
+        """Takes back that a run is over: it goes on after all."""
+        self._done -= 1
         self._progress.update(self._whole, completed=self._done)
-        width = len(str(self._total))
-        self._console.print(
-            f"[{self._done:>{width}}/{self._total}] {describe(run)}", markup=False, highlight=False
-        )
+
+    def say(self, sentence: str) -> None:
+        """Prints a line above those that move."""
+        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def shown(self) -> Iterator[StudyProgress]:
@@ -88,6 +99,8 @@ def describe(run: Run) -> str:
         'plain head1-data1-dropout1: accuracy 0.8000 in 61 s'
     """
     title = f"{run.recipe} {run.name}"
+    if run.status == "stopped":
+        return f"{title}: stopped, {run.reason}"
     if run.score is None:
         return f"{title}: failed, {run.reason}"
     text = f"{title}: {run.metric} {run.score:.4f} in {run.seconds:.0f} s"

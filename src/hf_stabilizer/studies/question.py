@@ -17,6 +17,7 @@ from typing import Any
 from hf_stabilizer.configuration import SECRETS, SEEDS, Configuration, load_configuration
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import versions
+from hf_stabilizer.studies.stopping import Stopping
 from hf_stabilizer.studies.study import DEFINITION, Study, read_definition
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ def define_study(
     seeds: Sequence[Mapping[str, int]],
     *,
     command: str,
+    stopping: Stopping | None = None,
 ) -> Study:
     """Returns the study that is asked for, joined with what the folder holds of it.
 
@@ -113,10 +115,17 @@ def define_study(
         seeds=tuple(seeds),
         configuration=_compared(base.values),
         recipe_settings={name: _overlay(base, c) for name, c in configurations.items()},
-        command=command or f"run_study(..., recipes={list(configurations)}, runs={len(seeds)})",
+        stop_at=stopping.stop_at if stopping else None,
+        keep=stopping.keep if stopping else None,
+        command=command or _call(list(configurations), len(seeds), stopping),
         versions=versions(),
     )
     return _joined(asked, folder) if (folder / DEFINITION).exists() else _fresh(asked, folder)
+
+
+def _call(recipes: list[str], runs: int, stopping: Stopping | None) -> str:
+    early = f", stop_at={stopping.stop_at}, keep={stopping.keep}" if stopping else ""
+    return f"run_study(..., recipes={recipes}, runs={runs}{early})"
 
 
 def _overlay(base: Configuration, other: Configuration) -> dict[str, Any]:
@@ -149,6 +158,7 @@ def _joined(asked: Study, folder: Path) -> Study:
         differences += _differences(
             f"recipe {name}", there.recipe_settings[name], asked.recipe_settings[name]
         )
+    differences += _other_halts(there, asked)
     if differences:
         raise StudyError(
             f"{str(folder)!r} holds another study: {'; '.join(differences[:4])}; "
@@ -161,6 +171,23 @@ def _joined(asked: Study, folder: Path) -> Study:
         seeds=(*there.seeds, *(s for s in asked.seeds if s not in there.seeds)),
         recipe_settings={**there.recipe_settings, **asked.recipe_settings},
     )
+
+
+def _other_halts(there: Study, asked: Study) -> list[str]:
+    """What cannot be taken back: another fraction, fewer runs to rank, fewer that went on."""
+    if asked.stop_at != there.stop_at:
+        return [f"stop_at was {there.stop_at!r} and is now {asked.stop_at!r}"]
+    if asked.stop_at is None:
+        return []
+    found = []
+    if (asked.keep or 0) < (there.keep or 0):
+        found.append(f"keep was {there.keep!r} and is now {asked.keep!r}; it can only grow")
+    if missing := [seeds for seeds in there.seeds if seeds not in asked.seeds]:
+        found.append(
+            f"runs was {len(there.seeds)} and the seeds of {len(missing)} of them are not asked "
+            "for now; runs can only be added"
+        )
+    return found
 
 
 def _differences(where: str, there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:

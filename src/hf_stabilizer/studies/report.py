@@ -76,9 +76,10 @@ def render(study: Study) -> str:
         score=lambda value: typographic(formats.number(value, decimals)),
         change=lambda value: typographic(formats.number(value, decimals, signed=True)),
         p_value=lambda p: typographic(formats.p_value(p)),
-        duration=lambda seconds: typographic(formats.duration(seconds)),
+        # Runs of other programs need not tell their time.
+        duration=lambda s: typographic(formats.duration(s) if s else formats.NOTHING),
         setting=setting_text,
-        seeds=charts.seeds_text,
+        which_run=charts.which_run,
         typographic=typographic,
     )
     return environment.get_template("report.html.j2").render(**_content(study))
@@ -153,6 +154,8 @@ def _content(study: Study) -> dict[str, Any]:  # Any: the names that the templat
         "facts": _facts(study, rows, found),
         "rows": rows,
         "comparisons": [(one, outcome(one)) for one in found],
+        "paired": any(not one.unpaired for one in found),
+        "unpaired": [one.candidate for one in found if one.unpaired],
         "scored_on": _scored_on(study.runs),
         "seed_names": charts.seed_names(name for run in study.runs for name in run.seeds),
         "failed": [run for run in study.runs if run.status == "failed"],
@@ -188,6 +191,11 @@ def _curves(study: Study) -> list[Markup]:
 def _scored_on(runs: Sequence[Run]) -> str:
     scored = [run for run in runs if final_score(run) is not None]
     tested = sum(run.test_score is not None for run in scored)
+    if scored and tested == len(scored) and any("folder" in run.configuration for run in scored):
+        return (
+            "Scores are on the test rows, as each script left its model: the best by validation "
+            "where it loaded that at the end, else the last."
+        )
     if scored and tested == len(scored):
         return "Scores are on the test rows, with the weights that validation chose."
     if tested:
@@ -232,7 +240,7 @@ def _facts_of_one(rows: Sequence[RecipeSummary], metric: str, decimals: int) -> 
 def _facts_of_pair(chosen: Comparison, metric: str, decimals: int) -> list[Fact]:
     arrow = " \N{RIGHTWARDS ARROW} "
     ends = [formats.number(end, decimals, signed=True) for end in chosen.interval or ()]
-    sure = f"95 % interval {' to '.join(ends)}" if ends else "no 95 % interval: under six pairs"
+    sure = f"95 % interval {' to '.join(ends)}" if ends else _no_interval(chosen)
     spread = [formats.number(s, decimals) for s in (chosen.baseline_std, chosen.candidate_std)]
     return [
         Fact(
@@ -240,13 +248,18 @@ def _facts_of_pair(chosen: Comparison, metric: str, decimals: int) -> list[Fact]
             formats.number(chosen.mean_difference, decimals, signed=True),
             f"{metric}, {chosen.baseline}{arrow}{chosen.candidate}",
         ),
-        Fact("How sure", formats.p_value(chosen.p_value), f"{sure}, {len(chosen.pairs)} pairs"),
+        Fact("How sure", formats.p_value(chosen.p_value), f"{sure}, {chosen.held}"),
         Fact(
             "Spread",
             arrow.join(spread) if chosen.candidate_std is not None else formats.NOTHING,
-            f"standard deviation, {formats.p_value(chosen.spread_p)}",
+            "standard deviation"
+            + (f", {formats.p_value(chosen.spread_p)}" if chosen.spread_p is not None else ""),
         ),
     ]
+
+
+def _no_interval(chosen: Comparison) -> str:
+    return f"no 95 % interval: {'too few runs' if chosen.unpaired else 'under six pairs'}"
 
 
 def _failed_note(rows: Sequence[RecipeSummary]) -> str:

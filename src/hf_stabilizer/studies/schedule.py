@@ -13,11 +13,11 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -25,22 +25,20 @@ from rich.console import Console
 from hf_stabilizer.arguments import LAST_SEED
 from hf_stabilizer.configuration import SEEDS, Configuration, load_configuration
 from hf_stabilizer.errors import ConfigurationError, StabilizerError, StudyError, check_whole
-from hf_stabilizer.records import Run, check_folder, read_run, run_name, write_run
-from hf_stabilizer.run import check, prepare_data, record_failure
-from hf_stabilizer.studies.executors import LocalWorkers, WorkerDiedError
+from hf_stabilizer.records import check_folder, run_name
+from hf_stabilizer.run import check, prepare_data
+from hf_stabilizer.studies.command_template import is_command
+from hf_stabilizer.studies.commands import run_command_study
+from hf_stabilizer.studies.course import Course, Job, is_over
+from hf_stabilizer.studies.estimate import announce, conclude
+from hf_stabilizer.studies.events import EventLog
+from hf_stabilizer.studies.executors import LocalWorkers
+from hf_stabilizer.studies.full_disk import DiskFullError, is_disk_full
 from hf_stabilizer.studies.progress import StudyProgress
 from hf_stabilizer.studies.question import define_study, load_recipes
+from hf_stabilizer.studies.stopping import Stopping, check_halt, read_stopping
 from hf_stabilizer.studies.study import Study, run_folder, write_definition
-from hf_stabilizer.studies.worker import run_once
 from hf_stabilizer.tasks import PreparedTask
-
-
-class Job(NamedTuple):
-    """One run that is to be there in the end."""
-
-    configuration: Configuration
-    folder: Path
-    data: Path
 
 
 def run_study(
@@ -48,6 +46,8 @@ def run_study(
     *,
     recipes: Sequence[str] = ("plain",),
     runs: int,
+    stop_at: float | None = None,
+    keep: int | None = None,
     output_dir: str | Path,
     executor: Executor | None = None,
     workers: int | None = None,
@@ -60,20 +60,34 @@ def run_study(
     """Runs every recipe with the same seeds and records every run, the failed ones too.
 
     Run k of a recipe has head, data and dropout seed `first_seed + k - 1`; runs of two recipes
-    with the same seeds are a pair. Killed and started again it repeats nothing that was finished;
-    a run that was under way begins anew. Of each recipe the best model by validation is kept.
+    with the same seeds are a pair. Of each recipe the best model by validation is kept.
+
+    With `stop_at=f` and `keep=p` the t = `runs` runs of each recipe are trained to step
+    ceil(f * max_steps), with schedules that span the whole training. They are ranked by the best
+    validation score so far, ties by seed, collapsed and failed ones last. The best p go on, bit for
+    bit as if they had never been halted; the others are recorded as "stopped", each with the one
+    checkpoint from which it could go on. That costs t f + p (1 - f) full runs per recipe. `keep`
+    equal to `runs` stops none.
+
+    Killed and started again it repeats nothing that was finished, neither first parts nor whole
+    runs; what was under way begins anew, from the halt where there was one. A run whose worker dies
+    is tried three times. A larger `keep` and more `runs` join what is there.
 
     Args:
-        config: Path of a YAML file, or a mapping with the same keys.
+        config: Path of a YAML file, a mapping with the same keys, or a command line of any Trainer
+            script with {seed}, {data_seed}, {output_dir} in it, whose `trainer_state.json` is read.
         recipes: Names or YAML files; the first is the baseline of the comparison.
         runs: Runs per recipe, 1 or more; six is the fewest that can show p < .05.
+        stop_at: f, fraction of each run's optimizer steps, in (0, 1), with an evaluation at or
+            before it; None: all go to the end. Dodge et al. found .2 to .3 good.
+        keep: p, runs of each recipe that go on, in [1, runs]; given exactly if `stop_at` is.
         output_dir: Folder of the study; it is made, or it holds the same study from before.
         executor: Where runs execute; None: `LocalWorkers`, one process per GPU or core. From a
             script, call this under `if __name__ == "__main__":`, as those processes import it.
         workers: Number of local processes; only without `executor`.
         first_seed: Seed of the first run.
         retry_failed: Repeat runs that raised; those whose worker died are repeated anyhow.
-        overrides: Keys that beat file and recipes.
+        overrides: Keys that beat file and recipes; of a command line `metric_for_best_model` alone.
         command: The command line that makes the study again, for the report.
         console: Where progress is shown; None: standard error.
 
@@ -83,8 +97,80 @@ def run_study(
     Raises:
         ConfigurationError: Something cannot be right; before any run, with nothing overwritten.
         DataError: The rows are not as the configuration says; likewise.
-        StudyError: The folder holds another study, or another process works on it.
+        StudyError: The folder holds another study or a damaged record, another process works on
+            it, or nothing more can be written there.
+
+    Source: the early stopping is Dodge, Ilharco, Schwartz, Farhadi, Hajishirzi, Smith 2020
+    (arXiv:2002.06305), section 5; continuing from checkpoints instead of keeping all runs alive is
+    ours.
     """
+    if is_command(config):
+        return run_command_study(
+            str(config),
+            recipes=("script",) if tuple(recipes) == ("plain",) else recipes,
+            runs=runs,
+            output_dir=output_dir,
+            metric=_only_metric(overrides or {}),
+            executor=executor,
+            workers=workers,
+            first_seed=first_seed,
+            retry_failed=retry_failed,
+            stop_at=stop_at,
+            keep=keep,
+            made_by=command,
+            console=console,
+        )
+    _check_numbers(runs, executor, workers, first_seed)
+    stopping = read_stopping(stop_at, keep, runs=runs)
+    console = console or Console(stderr=True)
+    folder = Path(output_dir)
+    configurations = load_recipes(config, recipes, overrides)
+    seeds = [dict.fromkeys(SEEDS, first_seed + k) for k in range(runs)]
+    base = load_configuration(config, overrides=overrides)
+    study = define_study(folder, base, configurations, seeds, command=command, stopping=stopping)
+    check_folder(folder, key="output_dir")
+    absent = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone_in(folder):
+        try:
+            jobs = _jobs(folder, configurations, seeds, stopping)
+        except StabilizerError:
+            _remove(absent)
+            raise
+        write_definition(study, folder)
+        events = EventLog(folder)
+        events.add("opened", runs=runs, stop_at=stop_at, keep=keep)
+        _work(
+            jobs,
+            executor,
+            workers,
+            stopping=stopping,
+            retry_failed=retry_failed,
+            events=events,
+            console=console,
+        )
+        events.add("closed")
+    study = Study.from_folder(folder)
+    if stopping is not None:
+        conclude(study, console)
+    return study
+
+
+def _only_metric(overrides: Mapping[str, Any]) -> str | None:
+    """The metric that decides; a script has no other option that could be set from here."""
+    others = sorted(set(overrides) - {"metric_for_best_model"})
+    if others:
+        raise ConfigurationError(
+            f"overrides holds {others[0]!r}, but a command line sets the options of its script "
+            "itself; write it there, or use a YAML configuration"
+        )
+    metric = overrides.get("metric_for_best_model")
+    return None if metric is None else str(metric)
+
+
+def _check_numbers(
+    runs: int, executor: Executor | None, workers: int | None, first_seed: int
+) -> None:
     if runs < 1:
         raise ConfigurationError(f"runs must be 1 or more, got {runs!r}")
     if executor is not None and workers is not None:
@@ -93,29 +179,26 @@ def run_study(
         raise ConfigurationError(f"workers must be 1 or more, got {workers!r}")
     last = LAST_SEED + 1 - runs
     check_whole(first_seed, "in [0, 2^32), and so the last seed", name="first_seed", most=last)
-    console = console or Console(stderr=True)
-    folder = Path(output_dir)
-    configurations = load_recipes(config, recipes, overrides)
-    seeds = [dict.fromkeys(SEEDS, first_seed + k) for k in range(runs)]
-    base = load_configuration(config, overrides=overrides)
-    study = define_study(folder, base, configurations, seeds, command=command)
-    check_folder(folder, key="output_dir")
-    absent = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keeps a second study out of the folder, and says so when the disk is full.
+
+    Raises:
+        StudyError: Another process works there, or nothing more can be written.
+    """
     try:
         with FileLock(folder / ".lock", timeout=0):
-            try:
-                jobs = _jobs(folder, configurations, seeds)
-            except StabilizerError:
-                _remove(absent)
-                raise
-            write_definition(study, folder)
-            _work(_open(jobs, retry_failed), len(jobs), executor, workers, console)
+            yield
     except Timeout as error:
         raise StudyError(
             f"another process works on the study in {str(folder)!r}; wait for it, or stop it"
         ) from error
-    return Study.from_folder(folder)
+    except OSError as error:
+        if is_disk_full(error):
+            raise DiskFullError.of(error, folder) from error
+        raise
 
 
 def _remove(absent: Sequence[Path]) -> None:
@@ -128,12 +211,18 @@ def _remove(absent: Sequence[Path]) -> None:
 
 
 def _jobs(
-    folder: Path, configurations: Mapping[str, Configuration], seeds: list[dict[str, int]]
+    folder: Path,
+    configurations: Mapping[str, Configuration],
+    seeds: list[dict[str, int]],
+    stopping: Stopping | None,
 ) -> list[Job]:
     """Prepares the rows once for all, checks that each recipe can run, and lists the runs."""
     rows = {name: _rows(folder, configuration) for name, configuration in configurations.items()}
     for name, configuration in configurations.items():
-        check(configuration, PreparedTask.load_from(rows[name]))
+        prepared = PreparedTask.load_from(rows[name])
+        check(configuration, prepared)
+        if stopping is not None:
+            check_halt(configuration, prepared, stopping)
     return [
         Job(
             configuration.with_values(**seed),
@@ -157,72 +246,27 @@ def _rows(folder: Path, configuration: Configuration) -> Path:
     return path
 
 
-def _open(jobs: Sequence[Job], retry_failed: bool) -> list[Job]:
-    """Returns the jobs that are still to be done."""
-    todo = []
-    for job in jobs:
-        record = job.folder / "run.json"
-        if record.exists():
-            run = read_run(record)
-            lost = run.reason.startswith(WorkerDiedError.__name__)
-            if run.status != "failed" or not (lost or (retry_failed and run.score is None)):
-                continue
-        todo.append(job)
-    return todo
-
-
 def _work(
     jobs: list[Job],
-    total: int,
     executor: Executor | None,
     workers: int | None,
+    *,
+    stopping: Stopping | None,
+    retry_failed: bool,
+    events: EventLog,
     console: Console,
 ) -> None:
-    if not jobs:
+    done = sum(is_over(job, retry_failed=retry_failed) for job in jobs)
+    if done == len(jobs) and stopping is None:
         return
     # On Ctrl-C what is recorded stays, and what is under way in workers of ours is given up.
     place = LocalWorkers(workers) if executor is None else contextlib.nullcontext(executor)
-    shown = StudyProgress(total, total - len(jobs), console=console).shown()
-    with place as pool, shown as progress:
-        _collect(jobs, pool, progress)
-
-
-def _collect(jobs: Sequence[Job], pool: Executor, progress: StudyProgress) -> None:
-    pending: dict[Future[Run], Job] = {}
-    for job in jobs:
-        shutil.rmtree(job.folder, ignore_errors=True)  # what a run that was cut off left behind
-        future = pool.submit(run_once, job.configuration, str(job.folder), str(job.data))
-        pending[future] = job
-    while pending:
-        done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-        progress.look({job.folder: _title(job) for job in pending.values()})
-        for future in done:
-            job = pending.pop(future)
-            run = _result(future, job)
-            _keep_best_model(job.folder.parent)
-            progress.finished(job.folder, run)
-
-
-def _title(job: Job) -> str:
-    return f"{job.configuration.recipe} {job.folder.name}"
-
-
-def _result(future: Future[Run], job: Job) -> Run:
-    try:
-        return future.result()
-    except Exception as error:  # the worker died, or the executor lost the run: it is recorded
-        return record_failure(job.configuration, job.folder, error)
-
-
-def _keep_best_model(recipe_folder: Path) -> None:
-    """Keeps the model of the recipe's best run by validation: one model per recipe on disk."""
-    runs = {path.parent: read_run(path) for path in sorted(recipe_folder.glob("*/run.json"))}
-    scored = {f: r for f, r in runs.items() if r.checkpoint and r.best_score is not None}
-    if not scored:
-        return
-    better = max if next(iter(scored.values())).greater_is_better else min
-    best = better(scored, key=lambda folder: scored[folder].best_score or 0.0)
-    for folder, run in scored.items():
-        if folder != best:
-            shutil.rmtree(folder / "model", ignore_errors=True)
-            write_run(replace(run, checkpoint=None), folder / "run.json")
+    with place as pool:
+        if stopping is not None:
+            announce(jobs, pool, stopping, is_new=not events.has_any("started"), console=console)
+        progress = StudyProgress(len(jobs), done, console=console)
+        course = Course(
+            pool, progress=progress, events=events, stopping=stopping, retry_failed=retry_failed
+        )
+        with progress.shown():
+            course.go(jobs)

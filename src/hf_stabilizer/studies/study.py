@@ -3,6 +3,8 @@
     OUTPUT_DIR/study.json                        what was asked: recipes, configuration, command
     OUTPUT_DIR/runs/RECIPE/SEEDS/run.json        what came of each run
     OUTPUT_DIR/runs/RECIPE/SEEDS/model/          the model that was kept, where one was
+    OUTPUT_DIR/runs/RECIPE/SEEDS/halted.json     what it had come to when bad runs were stopped
+    OUTPUT_DIR/events.jsonl                      what happened when
 
 The folder is the truth: a study is read from it, never from memory. Imports no torch.
 """
@@ -44,6 +46,10 @@ class Study:
     """The resolved configuration that all recipes share."""
     recipe_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What each recipe lays over the configuration."""
+    stop_at: float | None = None
+    """Fraction of the steps after which all but the best runs are stopped; None: none is."""
+    keep: int | None = None
+    """Runs of each recipe that go on from there to the end."""
     command: str = ""
     """The command line that makes the study again."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -86,6 +92,8 @@ class Study:
             "metric": self.metric,
             "greater_is_better": self.greater_is_better,
             "seeds": [dict(seeds) for seeds in self.seeds],
+            "stop_at": self.stop_at,
+            "keep": self.keep,
             "configuration": dict(self.configuration),
             "recipe_settings": {name: dict(v) for name, v in self.recipe_settings.items()},
             "command": self.command,

@@ -28,7 +28,7 @@ def print_study(study: Study, console: Console) -> None:
             str(row.runs),
             *(formats.number(score, decimals) for score in scores),
             str(row.failed),
-            formats.duration(row.seconds),
+            formats.duration(row.seconds) if row.seconds else formats.NOTHING,
         )
     console.print()
     console.print(table)

@@ -55,7 +55,7 @@ def verdict_parts(study: Study) -> tuple[str, str]:
     found = comparisons(study.runs, study.recipes)
     chosen = focus(found)
     claim, evidence = _difference(chosen, study.metric, decimals, len(found))
-    if len(chosen.pairs) >= pairs_needed(level=LEVEL, comparisons=len(found)):
+    if chosen.smallest_p <= LEVEL:
         evidence += _cost(chosen, rows) + _spread(chosen, decimals) + _others(found, chosen)
     return claim, f"{evidence}{_failures(rows)}."
 
@@ -113,7 +113,7 @@ def _difference(chosen: Comparison, metric: str, decimals: int, count: int) -> t
     needed = pairs_needed(level=LEVEL, comparisons=count)
     if chosen.mean_difference is None:
         return nothing, "there are no seeds under which both have a final score"
-    if len(chosen.pairs) < needed:
+    if chosen.smallest_p > LEVEL:
         return nothing, _too_few(chosen, metric, decimals, needed)
     certainty = _certainty(chosen, decimals, count)
     if outcome(chosen) == "open":
@@ -126,12 +126,16 @@ def _difference(chosen: Comparison, metric: str, decimals: int, count: int) -> t
 
 
 def _too_few(chosen: Comparison, metric: str, decimals: int, needed: int) -> str:
-    pairs = len(chosen.pairs)
-    held = f"{pairs} pairs" if pairs > 1 else "one pair"
-    reason = (
-        f"{held} of runs cannot reach p < {LEVEL} in an exact paired test, whatever they show "
-        f"({needed} can)"
-    )
+    if chosen.unpaired:
+        reason = (
+            f"{chosen.held} cannot reach p < {LEVEL} in an exact test, whatever they show "
+            f"({needed} pairs of runs with the same seeds can)"
+        )
+    else:
+        reason = (
+            f"{chosen.held} of runs cannot reach p < {LEVEL} in an exact paired test, whatever "
+            f"they show ({needed} can)"
+        )
     if not chosen.gain:
         return reason
     leader, behind = _order(chosen)
@@ -146,8 +150,12 @@ def _order(chosen: Comparison) -> tuple[str, str]:
 
 
 def _means(chosen: Comparison, decimals: int) -> str:
-    sums = [sum(p.candidate for p in chosen.pairs), sum(p.baseline for p in chosen.pairs)]
-    means = [formats.number(total / len(chosen.pairs), decimals) for total in sums]
+    if chosen.unpaired:
+        exact = [chosen.unpaired.candidate_mean, chosen.unpaired.baseline_mean]
+    else:
+        sums = [sum(p.candidate for p in chosen.pairs), sum(p.baseline for p in chosen.pairs)]
+        exact = [total / len(chosen.pairs) for total in sums]
+    means = [formats.number(mean, decimals) for mean in exact]
     winner, loser = means if outcome(chosen) == "better" else means[::-1]
     return f"{winner} against {loser}{'' if chosen.greater_is_better else ', lower is better'}"
 
@@ -163,8 +171,8 @@ def _certainty(chosen: Comparison, decimals: int, count: int) -> str:
         parts.append(f"95 % interval {ends[0]} to {ends[1]}")
     corrected = f" after correction for {count} comparisons" if count > 1 else ""
     parts.append(formats.p_value(chosen.p_value) + corrected)
-    if claimed == "open":
-        parts.append(f"{pairs} pairs")
+    if claimed == "open" or chosen.unpaired:
+        parts.append(chosen.held)
     else:
         share = chosen.superiority or 0.0
         wins = (share if claimed == "better" else 1 - share) * pairs
