@@ -148,7 +148,7 @@ def chart(counted: Mapping[str, Mapping[str, Mapping[str, int]]]) -> str:
             y += BAR + 2
         y += 14
     about = "Share of the model classes of transformers with every parameter at the right depth"
-    size = {"width": LEFT + WIDTH + 60, "height": y}
+    size = {"width": LEFT + WIDTH + 104, "height": y}  # the legend is wider than the bars
     return str(
         element(
             "svg",
