@@ -42,7 +42,16 @@ TECHNIQUES = {
 }
 # What joins the techniques, and what people meet: these may import any of them.
 ABOVE = {
-    *("arguments", "rate_table", "configuration", "recipes", "starting_points", "layer_view"),
+    *(
+        "arguments",
+        "argument_callbacks",
+        "argument_checks",
+        "rate_table",
+        "configuration",
+        "recipes",
+        "starting_points",
+        "layer_view",
+    ),
     *("data", "tasks", "models", "metrics", "scores", "outcome", "run", "studies"),
     *("rate_figure",),
     *("probing", "probe_record", "probe_view", "readouts", "dead_pooler"),

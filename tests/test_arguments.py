@@ -11,7 +11,8 @@ import torch
 from transformers import HfArgumentParser, Trainer
 
 from hf_stabilizer import GradualUnfreezingCallback, SWACallback
-from hf_stabilizer.arguments import OWNERS, StabilizerArguments, prepare_model, stabilize
+from hf_stabilizer.argument_checks import OWNERS
+from hf_stabilizer.arguments import StabilizerArguments, prepare_model, stabilize
 from hf_stabilizer.errors import ConfigurationError
 from tests.tiny import TRAINING, Rows, same_weights, tiny_bert, training_arguments
 

@@ -9,80 +9,30 @@ while it makes its optimizer and while it trains. The Trainer stays the stock on
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
-from numbers import Real
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import torch
 from transformers import TrainerCallback, TrainingArguments, default_data_collator
 
-from hf_stabilizer.averaging import AveragingCallback, EMACallback, SWACallback
-from hf_stabilizer.divergence import Action, DivergenceGuardCallback
-from hf_stabilizer.errors import ConfigurationError, check_choice, check_switch, check_whole
-from hf_stabilizer.evaluation import EvaluationsPerEpochCallback
-from hf_stabilizer.freezing import (
-    FreezingCallback,
-    GradualUnfreezingCallback,
-    HeadFirstCallback,
-    freeze_layers,
-)
+from hf_stabilizer.argument_callbacks import callbacks_of
+from hf_stabilizer.argument_checks import check_arguments
+from hf_stabilizer.errors import ConfigurationError, check_whole
+from hf_stabilizer.freezing import freeze_layers
 from hf_stabilizer.head import fit_head
-from hf_stabilizer.layer_statistics import LayerStatisticsCallback
 from hf_stabilizer.layers import LayerMap
-from hf_stabilizer.learning_rates import batch_size_factor
-from hf_stabilizer.optimizers import curve_from_arguments, layered_optimizer
+from hf_stabilizer.optimizers import layered_optimizer
 from hf_stabilizer.reinitialization import (
     has_identity_pooler,
     redraw_head,
     reinitialize_layers,
 )
 from hf_stabilizer.schedules import complete_schedule
-from hf_stabilizer.steps import check_step
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "layer_lr": ("uniform", "llrd", "grouped", "cosine"),
-    "reinit_pooler": ("true", "false", "identity", "auto"),
-    "averaging": ("none", "swa", "ema"),
-    "swa_anneal": ("linear", "cosine"),
-    "divergence_guard": ("off", "warn", "stop", "raise"),
-}
-
-SWITCHES = (
-    "freeze_embeddings",
-    "fit_head",
-    "ema_warmup",
-    "swa_keep_ratios",
-    "isolate_evaluations",
-    "log_layer_statistics",
-)
-
-AVERAGINGS: Mapping[str, type[AveragingCallback]] = {"swa": SWACallback, "ema": EMACallback}
-
 _DECIDED = "_decided"  # where the arguments keep what `stabilize` found in them
-
-LAST_SEED = 2**32 - 1  # numpy takes no larger one
-
-# option: (the option that it belongs to, the values of that one under which it means something)
-OWNERS: Mapping[str, tuple[str, tuple[object, ...]]] = {
-    "layer_lr_decay": ("layer_lr", ("llrd",)),
-    "layer_lr_multipliers": ("layer_lr", ("grouped",)),
-    "layer_lr_lowest": ("layer_lr", ("cosine",)),
-    "fit_head_scale": ("fit_head", (True,)),
-    "averaging_start": ("averaging", ("swa", "ema")),
-    "averaging_every": ("averaging", ("swa", "ema")),
-    "ema_decay": ("averaging", ("ema",)),
-    "ema_warmup": ("averaging", ("ema",)),
-    "swa_learning_rate": ("averaging", ("swa",)),
-    "swa_anneal_steps": ("averaging", ("swa",)),
-    "swa_anneal": ("averaging", ("swa",)),
-    "swa_keep_ratios": ("averaging", ("swa",)),
-}
 
 
 def _option(default: Any, text: str) -> Any:  # Any: as dataclasses.field itself is typed
@@ -203,9 +153,7 @@ layer_lr='uniform'; set layer_lr to 'llrd', or leave layer_lr_decay out
         super().__post_init__()  # type: ignore[no-untyped-call]
         if self.reinit_pooler is not None:  # True and False as Python people write it
             self.reinit_pooler = str(self.reinit_pooler).lower()
-        _check_choices(self)
-        _check_owners(self)
-        _check_ranges(self)
+        check_arguments(self)
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """Completes the schedule, too, and refuses an option that no callback was made for.
@@ -265,7 +213,7 @@ def prepare_model(
         embeddings, blocks = args.freeze_embeddings, args.freeze_layers
         freeze_layers(model, embeddings=embeddings, num_layers=blocks, layer_map=layers)
     if args.fit_head:
-        options = _given(scale=args.fit_head_scale)
+        options = {} if args.fit_head_scale is None else {"scale": args.fit_head_scale}
         collator = data_collator or default_data_collator
         fit_head(model, train_dataset, data_collator=collator, layer_map=layers, **options)
     return model
@@ -323,9 +271,7 @@ def stabilize(
     # The optimizer for one option on rates reads all of them.
     rates = dict.fromkeys(_own_rates(args), is_layered)
     vars(args)[_DECIDED] = {**_decisions(args), **rates}
-    ours = [*_freezing(args), *_averaging(args), *_evaluations(args), *_watchers(args)]
-    _check_callbacks(args, callbacks, ours)
-    keywords: dict[str, Any] = {"callbacks": [*callbacks, *ours]}
+    keywords: dict[str, Any] = {"callbacks": [*callbacks, *callbacks_of(args, callbacks)]}
     if is_layered:
         # Curve, head rate and overrides are read from `args` when the optimizer is made.
         keywords["optimizer_cls_and_kwargs"] = layered_optimizer(args)
@@ -379,207 +325,3 @@ def _pooler(
     if choice == "auto":
         return "identity" if has_identity_pooler(model, layer_map=layers) else False
     return "identity" if choice == "identity" else choice == "true"
-
-
-def _freezing(args: StabilizerArguments) -> list[TrainerCallback]:
-    if args.head_first and args.gradual_unfreezing:
-        raise ConfigurationError(
-            f"head_first={args.head_first!r} and gradual_unfreezing={args.gradual_unfreezing!r} "
-            "cannot be combined, both say when the body learns; set one of them to 0 (gradual "
-            "unfreezing begins with the head alone, too)"
-        )
-    if args.swa_learning_rate is not None and args.stage_warmup_steps:
-        raise ConfigurationError(
-            f"swa_learning_rate={args.swa_learning_rate!r} and "
-            f"stage_warmup_steps={args.stage_warmup_steps!r} cannot be combined, both set the "
-            "rate; leave one of them out"
-        )
-    kind: type[FreezingCallback]
-    if args.gradual_unfreezing:
-        kind = GradualUnfreezingCallback
-    elif args.head_first:
-        kind = HeadFirstCallback
-    else:
-        return []
-    callback = kind(**_freezing_options(args))
-    callback.read_options = partial(_freezing_options, args)
-    return [callback]
-
-
-def _freezing_options(args: StabilizerArguments) -> dict[str, Any]:
-    overrides: Any = args.layer_overrides  # a mapping by now
-    if args.gradual_unfreezing:
-        stage = _given(blocks_per_stage=args.blocks_per_stage, warmup_steps=args.stage_warmup_steps)
-        return {"duration": args.gradual_unfreezing, "overrides": overrides, **stage}
-    return {"duration": args.head_first, "overrides": overrides}
-
-
-def _averaging(args: StabilizerArguments) -> list[TrainerCallback]:
-    if args.averaging == "none":
-        return []
-    callback = AVERAGINGS[args.averaging](**_averaging_options(args))
-    # Options are read again where a run begins: a hyperparameter search has changed them by then.
-    callback.read_options = partial(_averaging_options_of, args, args.averaging)
-    return [callback]
-
-
-def _averaging_options_of(args: StabilizerArguments, averaging: str) -> dict[str, Any]:
-    if args.averaging != averaging:
-        raise ConfigurationError(
-            f"averaging={args.averaging!r} came too late: the callbacks of this Trainer were made "
-            f"with averaging={averaging!r}; call stabilize(args) again for a Trainer of its own"
-        )
-    return _averaging_options(args)
-
-
-def _averaging_options(args: StabilizerArguments) -> dict[str, Any]:
-    common = _given(start=args.averaging_start, every=args.averaging_every)
-    if args.averaging == "ema":
-        return common | _given(decay=args.ema_decay, warmup=args.ema_warmup)
-    return common | _given(
-        learning_rate=_swa_learning_rate(args),
-        anneal_steps=args.swa_anneal_steps,
-        anneal=args.swa_anneal,
-        keep_ratios=args.swa_keep_ratios,
-    )
-
-
-def _swa_learning_rate(args: StabilizerArguments) -> float | None:
-    if args.swa_learning_rate is None:
-        return None
-    return args.swa_learning_rate * batch_size_factor(args)
-
-
-def _evaluations(args: StabilizerArguments) -> list[TrainerCallback]:
-    if args.evaluations_per_epoch or args.isolate_evaluations:
-        return [EvaluationsPerEpochCallback(args.evaluations_per_epoch)]
-    return []
-
-
-def _watchers(args: StabilizerArguments) -> list[TrainerCallback]:
-    overrides: Any = args.layer_overrides  # a mapping by now
-    statistics = [LayerStatisticsCallback(overrides=overrides)] if args.log_layer_statistics else []
-    if args.divergence_guard == "off":
-        return [*statistics]
-    action = cast(Action, args.divergence_guard)  # one of its values: checked at the door
-    return [*statistics, DivergenceGuardCallback(action)]
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    """Keeps the options that were given: None means the technique's own default."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-@contextmanager
-def _named(**options: str) -> Iterator[None]:
-    """Has an error, which begins with the technique's argument, name the option instead."""
-    try:
-        yield
-    except ConfigurationError as error:
-        argument, _, rest = str(error).partition(" ")
-        if argument not in options:
-            raise
-        raise ConfigurationError(f"{options[argument]} {rest}") from error
-
-
-def _check_callbacks(
-    args: StabilizerArguments, theirs: list[TrainerCallback], ours: list[TrainerCallback]
-) -> None:
-    for kind, option in (
-        ((FreezingCallback,), "gradual_unfreezing" if args.gradual_unfreezing else "head_first"),
-        ((SWACallback, EMACallback), "averaging"),
-        ((EvaluationsPerEpochCallback,), "evaluations_per_epoch"),
-        ((LayerStatisticsCallback,), "log_layer_statistics"),
-        ((DivergenceGuardCallback,), "divergence_guard"),
-    ):
-        doubled = [c for c in theirs if isinstance(c, kind)]
-        if doubled and any(isinstance(c, kind) for c in ours):
-            raise ConfigurationError(
-                f"the option {option} and the callback {type(doubled[0]).__name__} ask for the "
-                "same thing twice; keep one of them"
-            )
-
-
-def _check_choices(args: StabilizerArguments) -> None:
-    for name, allowed in CHOICES.items():
-        # None is a value only where it means the technique's own default.
-        if getattr(args, name) != args.__dataclass_fields__[name].default:
-            check_choice(getattr(args, name), allowed, name=name)
-
-
-def _check_owners(args: StabilizerArguments) -> None:
-    for name, (owner, values) in OWNERS.items():
-        value, owned = getattr(args, name), getattr(args, owner)
-        if value is not None and owned not in values:
-            way_out = " or ".join(repr(v) for v in values)
-            raise ConfigurationError(
-                f"{name}={value!r} has no effect with {owner}={owned!r}; "
-                f"set {owner} to {way_out}, or leave {name} out"
-            )
-    if args.layer_lr == "grouped" and args.layer_lr_multipliers is None:
-        raise ConfigurationError(
-            "layer_lr='grouped' needs layer_lr_multipliers, got None; "
-            "give one multiplier per set of blocks, e.g. [0.3, 0.5, 1.0]"
-        )
-    for name in ("blocks_per_stage", "stage_warmup_steps"):
-        if getattr(args, name) is not None and not args.gradual_unfreezing:
-            raise ConfigurationError(
-                f"{name}={getattr(args, name)!r} has no effect with gradual_unfreezing=0; "
-                f"set gradual_unfreezing, or leave {name} out"
-            )
-    for name in ("swa_anneal_steps", "swa_anneal", "swa_keep_ratios"):
-        if getattr(args, name) is not None and args.swa_learning_rate is None:
-            raise ConfigurationError(
-                f"{name}={getattr(args, name)!r} has no effect without swa_learning_rate; "
-                f"set swa_learning_rate, or leave {name} out"
-            )
-
-
-def _check_ranges(args: StabilizerArguments) -> None:
-    for name in ("reinit_layers", "freeze_layers", "evaluations_per_epoch"):
-        check_whole(getattr(args, name), "from 0 up", name=name)
-    for name in ("head_seed", "data_seed", "seed"):
-        if getattr(args, name) is not None:
-            check_whole(getattr(args, name), "in [0, 2^32)", name=name, most=LAST_SEED)
-    for name in ("head_learning_rate", "swa_learning_rate", "fit_head_scale", "base_batch_size"):
-        value = getattr(args, name)
-        if value is not None and not (_is_finite(value) and value > 0):
-            raise ConfigurationError(f"{name} must be a finite number above 0, got {value!r}")
-    if not (_is_finite(args.learning_rate) and args.learning_rate >= 0):
-        raise ConfigurationError(
-            f"learning_rate must be a finite number from 0 up, got {args.learning_rate!r}"
-        )
-    _check_switches(args)
-    # Built once here so that a value out of range is told before anything is loaded.
-    curve_from_arguments(args)
-    _check_freezing(args)
-    with _named(
-        start="averaging_start",
-        every="averaging_every",
-        decay="ema_decay",
-        anneal_steps="swa_anneal_steps",
-    ):
-        _averaging(args)
-    if isinstance(args.layer_overrides, str):
-        raise ConfigurationError(
-            f"layer_overrides must map globs to depths, got {args.layer_overrides!r}; write JSON "
-            'such as \'{"*.adapter.*": "head"}\''
-        )
-
-
-def _check_freezing(args: StabilizerArguments) -> None:
-    for name in ("head_first", "gradual_unfreezing"):
-        check_step(getattr(args, name), name=name)
-    _freezing(args)
-
-
-def _check_switches(args: StabilizerArguments) -> None:
-    """Refuses texts: "no", which YAML 1.2 does not read as False, would turn an option on."""
-    for name in SWITCHES:
-        value = getattr(args, name)
-        if value is not None:
-            check_switch(value, name=name)
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)

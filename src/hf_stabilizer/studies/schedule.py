@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from hf_stabilizer.arguments import LAST_SEED
+from hf_stabilizer.argument_checks import LAST_SEED
 from hf_stabilizer.configuration import SEEDS, Configuration, load_configuration
 from hf_stabilizer.errors import ConfigurationError, StabilizerError, StudyError, check_whole
 from hf_stabilizer.records import check_folder, run_name
