@@ -201,7 +201,8 @@ def test_a_killed_study_kills_its_runs_and_goes_on(
             pathlib.Path(sys.argv[0]).with_name("pid").write_text(str(os.getpid()))
             time.sleep(600)
     """)
-    code = (
+    code = (  # Ctrl-C is ignored by what a shell starts in the background
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from hf_stabilizer.studies.commands import run_command_study\n"
         f"run_command_study({template!r}, runs=2, output_dir={str(tmp_path / 's')!r}, "
         "metric='f1')"
