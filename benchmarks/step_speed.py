@@ -194,7 +194,7 @@ def measure(model_name: str, options: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         turns = {
             name: begin(name, model_name, batch=options.batch, folder=Path(folder))
-            for name in TECHNIQUES
+            for name in ("plain", *options.techniques)
         }
         gc.collect()
         gc.freeze()
@@ -217,8 +217,7 @@ def measure(model_name: str, options: Any) -> dict[str, Any]:
                     [1e6 * (s[name] - s["plain"]) / LOGGING_STEPS for s in repetitions], 0
                 ),
             }
-            for name in TECHNIQUES
-            if name != "plain"
+            for name in options.techniques
         },
     }
 
@@ -231,6 +230,8 @@ def spread(values: Sequence[float], digits: int) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["MiniLM-L6", "tiny"])
+    others = [name for name in TECHNIQUES if name != "plain"]
+    parser.add_argument("--techniques", nargs="+", choices=others, default=others)
     parser.add_argument("--repetitions", type=int, default=12, help="of ten steps each, from 2 up")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--output", type=Path, default=RESULTS)
