@@ -300,7 +300,7 @@ def ask(examples: int) -> Counter[str]:
     return answers
 
 
-@pytest.mark.parametrize("examples", [30, pytest.param(120, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [30])
 @pytest.mark.timeout(7200)
 def test_any_combination_is_right_or_refused(examples: int) -> None:
     answers = ask(examples)
