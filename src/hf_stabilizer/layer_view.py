@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from hf_stabilizer.parameter_groups import param_groups
 from hf_stabilizer.rate_table import learning_rate_table, plot_learning_rates
 from hf_stabilizer.records import check_folder
 from hf_stabilizer.run import prepare_data
+from hf_stabilizer.silent_mistakes.timetable import planned_steps
 
 PICTURES = (".png", ".pdf", ".svg")
 
@@ -176,14 +176,12 @@ def write_learning_rates(
 
 
 def _steps(configuration: Configuration, args: StabilizerArguments) -> int:
-    """Returns the optimizer steps of a run, as the Trainer counts them."""
+    """Returns the optimizer steps of a run; the rows are read only where they decide."""
     if args.max_steps > 0:
         return args.max_steps
-    rows = len(prepare_data(configuration).train)
-    batches = rows / args.train_batch_size
-    batches = math.floor(batches) if args.dataloader_drop_last else math.ceil(batches)
-    per_epoch = max(1, math.ceil(batches / args.gradient_accumulation_steps))
-    return math.ceil(args.num_train_epochs * per_epoch)
+    steps, _ = planned_steps(args, len(prepare_data(configuration).train))
+    assert steps is not None, "rows that have been read have a number"
+    return steps
 
 
 def _fate(depth: int, num_layers: int, args: StabilizerArguments) -> str:

@@ -92,7 +92,7 @@ def _inside_blocks(draft: Draft, name: str) -> int | None:
     if block is None:
         return _beside_blocks(draft, name)
     depth = draft.ladder.depths.get(block)
-    if depth is None or name not in draft.structure.tables:
+    if depth is None or name not in structure.tables:
         return depth
     siblings = next(stack for stack in structure.stacks if block in dict(stack.blocks))
     relative = name.removeprefix(f"{block}.")
@@ -112,8 +112,7 @@ def _beside_blocks(draft: Draft, name: str) -> int | None:
 
 def _by_use(draft: Draft, name: str) -> int | None:
     """The depth that the data's way gives a parameter outside the blocks."""
-    flow, ladder = draft.flow, draft.ladder
-    structure = draft.structure
+    structure, flow, ladder = draft.structure, draft.flow, draft.ladder
     if structure.block_of(name) is not None or not ladder.complete:
         return None
     fronts, users = flow.fronts.get(name, set()), flow.users.get(name, set())
