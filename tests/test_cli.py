@@ -12,7 +12,9 @@ import pytest
 import transformers
 from ruamel.yaml import YAML
 
-from hf_stabilizer.cli import _without_secrets, main, read_overrides
+from hf_stabilizer.cli import main
+from hf_stabilizer.cli.parsing import read_overrides
+from hf_stabilizer.cli.speaking import without_secrets
 from hf_stabilizer.errors import ConfigurationError
 
 
@@ -81,7 +83,7 @@ def test_train_then_study_then_report(
 def test_the_command_in_a_report_hides_tokens() -> None:
     words = ["study", "c.yaml", "--hub_token", "hf_abc", "--hub-token=hf_def", "--runs", "2"]
     shown = ["study", "c.yaml", "--hub_token", "...", "--hub-token=...", "--runs", "2"]
-    assert _without_secrets(words) == shown
+    assert without_secrets(words) == shown
 
 
 def test_a_study_lies_where_its_file_says(

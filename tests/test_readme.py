@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from hf_stabilizer.cli import _own_options, build_parser, read_overrides
+from hf_stabilizer.cli import build_parser
+from hf_stabilizer.cli.parsing import own_options, read_overrides
 from hf_stabilizer.configuration import check_value, load_configuration
 from hf_stabilizer.recipes import recipe_names
 
@@ -92,7 +93,7 @@ def test_commands_are_understood() -> None:
     assert len(commands) >= 12
     for _, *words in commands:
         args, rest = parser.parse_known_args(words)
-        for key, value in read_overrides(rest, _own_options(parser, args.command)).items():
+        for key, value in read_overrides(rest, own_options(parser, args.command)).items():
             check_value(key, value)
 
 

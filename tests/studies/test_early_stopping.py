@@ -21,7 +21,8 @@ import pytest
 from rich.console import Console
 
 from hf_stabilizer import last_complete_checkpoint, run_study
-from hf_stabilizer.cli import _how_many, build_parser, main
+from hf_stabilizer.cli import build_parser, main
+from hf_stabilizer.cli.study import how_many
 from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import Run, read_run
@@ -535,7 +536,7 @@ def test_refusals_on_the_command_line(
     ids=str,
 )
 def test_what_the_flags_ask_for(words: tuple[str, ...], values: dict[str, Any]) -> None:
-    assert _how_many(build_parser().parse_args(["study", "c.yaml", *words])) == values
+    assert how_many(build_parser().parse_args(["study", "c.yaml", *words])) == values
 
 
 # ---- killed in earnest

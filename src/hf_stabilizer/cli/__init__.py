@@ -1,0 +1,73 @@
+"""What can be done from the shell? `hf-stabilizer COMMAND ...`, one module per command.
+
+Imports nothing heavy until a command needs it: `--help` answers at once. What a command prints as
+its result goes to standard output, progress and errors to standard error. Bad input is one
+sentence and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from hf_stabilizer import __version__
+from hf_stabilizer.cli import init, layers, report, study, train
+from hf_stabilizer.cli.parsing import EPILOG, Parser, own_options, read_overrides
+from hf_stabilizer.errors import StabilizerError
+
+COMMANDS = (train, study, report, layers, init)
+"""Modules that add the commands, in the order of `--help`."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command and exits: 0 done, 2 bad input, 130 interrupted."""
+    # Set before anything heavy is imported: these lines are not for the people who run this.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser()
+    try:
+        args, rest = parser.parse_known_args(words)
+        args.argv = words
+        args.overrides = read_overrides(rest, own_options(parser, args.command))
+        args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # Who read our output has seen enough, as in `... | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except StabilizerError as error:
+        print(f"hf-stabilizer: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        again = "; the same command goes on from there" if words[:1] == ["study"] else ""
+        print(f"\nhf-stabilizer: interrupted; what is recorded stays{again}", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
+    parser = Parser(
+        prog="hf-stabilizer",
+        description="Stable fine-tuning with the stock Hugging Face Trainer, proven over seeds.",
+        epilog=EPILOG,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"hf-stabilizer {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], None], text: str
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name, help=text, description=text, epilog=EPILOG, allow_abbrev=False
+        )
+        added.set_defaults(run=run)
+        return added
+
+    for module in COMMANDS:
+        module.add(command)
+    return parser

@@ -1,0 +1,113 @@
+"""How are words on the command line read? Options of our own, and keys of the configuration."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Protocol
+
+from hf_stabilizer.errors import ConfigurationError, did_you_mean
+
+EPILOG = """\
+Any configuration key can be given as --key value behind the command's own options; flags beat
+the recipe, the recipe beats the file. `hf-stabilizer init --keys` lists them.
+"""
+
+
+class AddCommand(Protocol):
+    """Adds a command; its `run` gets the parsed arguments, with `argv` and `overrides` in them."""
+
+    def __call__(
+        self, name: str, run: Callable[[argparse.Namespace], None], text: str
+    ) -> argparse.ArgumentParser:
+        """Returns the command's own parser, for its options."""
+        ...
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises instead of printing usage and exiting."""
+        raise ConfigurationError(f"{message}; see `{self.prog} --help`")
+
+
+class InPlaceOf(argparse.Action):
+    """An option that makes a positional argument needless; `nargs="?"` would take it by chance."""
+
+    def __init__(self, *args: Any, other: argparse.Action, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._other = other
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:  # Any: as argparse has it
+        """Takes the value, and the other is needed no more."""
+        setattr(namespace, self.dest, values)
+        self._other.required = False
+
+
+def read_overrides(tokens: Sequence[str], own: Sequence[str] = ()) -> dict[str, Any]:
+    """Reads `--key value` pairs that no command claims as its own.
+
+    Values are read as YAML; several values make a list; a key without a value is true.
+
+    Raises:
+        ConfigurationError: A value without a key, or an option of another command.
+
+    Example:
+        >>> read_overrides(["--learning-rate", "1e-4", "--metrics", "mae", "rmse", "--bf16"])
+        {'learning_rate': 0.0001, 'metrics': ['mae', 'rmse'], 'bf16': True}
+    """
+    given: dict[str, list[str]] = {}
+    key = None
+    for token in tokens:
+        if token.startswith("--"):
+            name, equals, value = token[2:].partition("=")
+            if close := did_you_mean(token.partition("=")[0], own):
+                # A slip in a command's own option must not become a configuration key.
+                raise ConfigurationError(f"unknown option {token!r}{close}")
+            key = name.replace("-", "_")
+            given[key] = [value] if equals else []
+        elif re.match("-[A-Za-z]", token):
+            raise ConfigurationError(f"unknown option {token!r}; options begin with --")
+        elif key is None:
+            raise ConfigurationError(f"{token!r} belongs to no option; write --key value")
+        else:
+            given[key].append(token)
+    return {key: _read_values(values) for key, values in given.items()}
+
+
+def _read_values(values: list[str]) -> Any:  # Any: whatever YAML can say
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    def read(text: str) -> Any:
+        try:
+            return YAML(typ="safe", pure=True).load(text)
+        except YAMLError:
+            return text
+
+    if not values:
+        return True
+    return read(values[0]) if len(values) == 1 else [read(value) for value in values]
+
+
+def own_options(parser: argparse.ArgumentParser, command: str) -> list[str]:
+    """Returns the long options that a command has itself."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            own: argparse.ArgumentParser = action.choices[command]
+            return [name for a in own._actions for name in a.option_strings if len(name) > 2]
+    return []
+
+
+def no_overrides(args: argparse.Namespace) -> None:
+    """Refuses configuration keys for a command that reads no configuration."""
+    if args.overrides:
+        key = next(iter(args.overrides))
+        raise ConfigurationError(
+            f"`hf-stabilizer {args.command}` takes no --{key}; "
+            f"see `hf-stabilizer {args.command} --help`"
+        )
