@@ -13,7 +13,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "hf_stabilizer"
 # What every technique may stand on -> what it may stand on itself.
 FOUNDATIONS = {
     "call_order": set(),
-    "checkpoints": {"errors"},
+    "checkpoint_notes": {"errors"},
+    "checkpoints": {"errors", "checkpoint_notes"},
     "errors": set(),
     "layers": {"errors"},
     "features": {"errors"},
@@ -53,6 +54,7 @@ ABOVE = {
         "layer_view",
     ),
     *("data", "tasks", "models", "metrics", "scores", "outcome", "run", "studies"),
+    *("predictions", "prediction_recorder"),
     *("rate_figure",),
     *("probing", "probe_record", "probe_view", "readouts", "dead_pooler"),
     *("silent_mistakes", "output_folder", "dry_run", "dry_run_view"),
@@ -60,7 +62,7 @@ ABOVE = {
 }
 LIGHT = [
     *("errors", "records", "outcome", "recipes", "learning_rates", "data", "tasks", "models"),
-    *("metrics", "cli", "checkpoints"),
+    *("metrics", "cli", "checkpoints", "predictions"),
     *("studies.study", "studies.statistics", "studies.comparison", "studies.verdict"),
     *("studies.report", "studies.charts", "studies.table", "studies.reading", "studies.commands"),
     *("studies.choosing", "studies.events", "studies.full_disk"),

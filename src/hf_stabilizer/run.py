@@ -3,6 +3,7 @@
 OUTPUT_DIR/configuration.yaml    what was run, resolved
 OUTPUT_DIR/model/                the weights that validation chose, and the tokenizer
 OUTPUT_DIR/run.json              the record
+OUTPUT_DIR/predictions.npz       what these weights put out for validation and test rows
 OUTPUT_DIR/traceback.txt         where it failed, if it did
 """
 
@@ -45,6 +46,7 @@ from hf_stabilizer.metrics import build_compute_metrics
 from hf_stabilizer.models import load_model, load_tokenizer
 from hf_stabilizer.outcome import Outcome
 from hf_stabilizer.output_folder import free_folder, resumed
+from hf_stabilizer.prediction_recorder import PredictionRecorder
 from hf_stabilizer.records import Run, read_run, versions, write_atomically, write_run
 from hf_stabilizer.reinitialization import has_new_parameters
 from hf_stabilizer.silent_mistakes import Finding, preflight
@@ -159,6 +161,8 @@ def execute(
     callbacks = [*callbacks, first_step]
     fitted = part.fitted(configuration)
     trainer = build_trainer(fitted, folder, prepared, callbacks=callbacks, quiet=quiet)
+    recorder = PredictionRecorder(folder)
+    recorder.listen_to(trainer)
     folder.mkdir(parents=True, exist_ok=True)
     write_configuration(configuration, folder)
     try:
@@ -171,7 +175,7 @@ def execute(
     run = _record(configuration, trainer.state)
     if part.is_halted():
         return replace(run, status="stopped", seconds=time.perf_counter() - start)
-    test_score = _score_test(trainer, prepared, configuration)
+    test_score = _score_test(trainer, prepared, configuration, recorder)
     if trainer.is_world_process_zero():
         _keep_model(trainer, folder, configuration)
     run = replace(
@@ -304,13 +308,18 @@ def write_configuration(configuration: Configuration, folder: Path) -> None:
 
 
 def _score_test(
-    trainer: Trainer, prepared: PreparedTask, configuration: Configuration
+    trainer: Trainer,
+    prepared: PreparedTask,
+    configuration: Configuration,
+    recorder: PredictionRecorder,
 ) -> float | None:
     """Scores the test rows, once, with the weights that the model holds after training."""
     if prepared.test is None:
         return None
-    metrics = trainer.predict(prepared.test, metric_key_prefix="test").metrics or {}
-    return float(metrics[f"test_{configuration.metric}"])
+    output = trainer.predict(prepared.test, metric_key_prefix="test")
+    if trainer.is_world_process_zero():
+        recorder.add_test(output)
+    return float((output.metrics or {})[f"test_{configuration.metric}"])
 
 
 def _record(configuration: Configuration, state: TrainerState | None) -> Run:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.errors import StudyError
+from hf_stabilizer.predictions import Predictions, read_predictions
 from hf_stabilizer.records import Run, read_run, write_atomically
 
 if TYPE_CHECKING:
@@ -54,10 +55,25 @@ class Study:
     """The command line that makes the study again."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of the packages that matter."""
+    ablation: Mapping[str, Any] | None = None
+    """Which recipes are the arms of an ablation: `{"baseline": recipe, "all": recipe, "remedies":
+    {remedy: {"alone": recipe, "without": recipe}}}`; None: the study is none."""
+    folder: Path | None = None
+    """Where the study lies; None for one that was put together in memory."""
 
     def of(self, recipe: str) -> tuple[Run, ...]:
         """Returns the runs of one recipe."""
         return tuple(run for run in self.runs if run.recipe == recipe)
+
+    def predictions(self, run: Run) -> Predictions | None:
+        """Returns what a run predicted row by row, None where that was not kept.
+
+        Raises:
+            StudyError: The file is damaged.
+        """
+        if self.folder is None:
+            return None
+        return read_predictions(run_folder(self.folder, run.recipe, run.name))
 
     def to_records(self) -> list[dict[str, Any]]:
         """Returns one flat, pandas-ready mapping for each run."""
@@ -94,6 +110,7 @@ class Study:
             "seeds": [dict(seeds) for seeds in self.seeds],
             "stop_at": self.stop_at,
             "keep": self.keep,
+            "ablation": None if self.ablation is None else dict(self.ablation),
             "configuration": dict(self.configuration),
             "recipe_settings": {name: dict(v) for name, v in self.recipe_settings.items()},
             "command": self.command,
@@ -111,7 +128,7 @@ class Study:
         asked = read_definition(folder)
         runs = [read_run(path) for path in sorted(folder.glob("runs/*/*/run.json"))]
         runs.sort(key=lambda run: _place(run, asked.recipes))
-        return replace(asked, runs=tuple(runs))
+        return replace(asked, runs=tuple(runs), folder=folder)
 
 
 def read_definition(folder: Path) -> Study:
@@ -136,6 +153,7 @@ def read_definition(folder: Path) -> Study:
     missing = {"name", "recipes", "metric", "greater_is_better", "seeds"} - set(known)
     if missing:
         raise StudyError(f"{path} is not the definition of a study: it lacks {sorted(missing)}")
+    known.pop("folder", None)
     tuples = {"recipes": tuple(known["recipes"]), "seeds": tuple(known["seeds"]), "runs": ()}
     return Study(**{**known, **tuples})
 
