@@ -115,7 +115,16 @@ class Combination:
         # An extra save could be the best model's, and `save_strategy="best"` overrules it.
         if self.has("load_best_model_at_end") or self.options["save_strategy"] == "best":
             return "erased" if self.interruption == "stopped" else self.interruption
+        # The plain Trainer's own limit: a stop inside an epoch is evaluated as an epoch's end, and
+        # saved once more after that has moved the random numbers.
+        if self.options["eval_strategy"] == "epoch" and not self.is_isolated:
+            return "killed" if self.interruption == "stopped" else self.interruption
         return self.interruption
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether random numbers are put back after evaluations."""
+        return self.has("isolate_evaluations") or self.has("evaluations_per_epoch")
 
     def has(self, option: str) -> bool:
         return bool(self.options.get(option))
@@ -164,6 +173,33 @@ class Texts(Rows):
         return {**super().__getitem__(index), "labels": self.input_ids[index]}
 
 
+def looked_at_by_hand(**options: Any) -> Combination:
+    """A run of four steps in which a callback evaluates at the end of the one it is stopped at."""
+    common = {
+        "gradient_accumulation_steps": 2,
+        "num_train_epochs": 2,
+        "lr_scheduler_type": "linear",
+        "optim": "sgd",
+        "label_smoothing_factor": 0.0,
+        "logging_steps": 1,
+        "eval_strategy": "no",
+    }
+    return Combination(
+        architecture="gpt2-lm",
+        precision="weights",
+        has_adapters=False,
+        is_checkpointed=False,
+        rows=13,
+        options={**common, "save_strategy": "no", **options},
+        patience=0,
+        several_evaluation_sets=False,
+        looks_by_hand_at=1,
+        breaks_at=0,
+        interruption="stopped",
+        where=0,
+    )
+
+
 def steps_of(rows: int, options: dict[str, Any]) -> int:
     if options.get("max_steps", 0) > 0:
         return int(options["max_steps"])
@@ -186,7 +222,10 @@ def combinations(draw: st.DrawFn) -> Combination:
     options |= best
     guard = options.get("divergence_guard", "off")
     is_unscored = not best.get("metric_for_best_model")
-    # The plain Trainer evaluates once more on resuming, which costs early stopping its patience.
+    # The plain Trainer evaluates once more on resuming, which costs early stopping its patience,
+    # and may come between the guard's two evaluations running.
+    if guard != "off":
+        options.pop("eval_on_start", None)
     can_stop = not is_unscored and not options.get("eval_on_start")
     precisions = ["fp32", "autocast", "weights"]
     if options["optim"] == "adafactor":

@@ -26,8 +26,11 @@ from hf_stabilizer.averaging import (
     swa_targets,
 )
 from hf_stabilizer.averaging.checkpoints import written_folder
+from hf_stabilizer.divergence import DivergenceGuardCallback
 from hf_stabilizer.errors import ConfigurationError, ResumeError
 from hf_stabilizer.evaluation import EvaluationsPerEpochCallback
+from hf_stabilizer.freezing import GradualUnfreezingCallback, HeadFirstCallback
+from hf_stabilizer.layer_statistics import LayerStatisticsCallback
 from tests import reference
 from tests.tiny import Rows, same_weights, tiny_bert, training_arguments
 
@@ -416,6 +419,34 @@ def test_evaluations_and_predictions_by_hand_use_the_mean_and_change_nothing(tmp
         assert loss_of(model_of(checkpoint), tmp_path) == by_hand.losses[step]
 
 
+def test_a_model_saved_by_hand_is_what_the_model_shows(tmp_path):
+    class Saves(TrainerCallback):
+        trainer: Trainer
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 4:
+                self.trainer.save_model(str(tmp_path / "raw"))
+                self.trainer.optimizer.eval()
+                self.trainer.save_model(str(tmp_path / "mean"))
+
+    saves = Saves()
+    trainer = Trainer(
+        tiny_bert(),
+        training_arguments(tmp_path / "hand"),
+        train_dataset=Rows(32),
+        callbacks=[saves, SWACallback(start=3)],
+    )
+    saves.trainer = trainer
+    trainer.train()
+    alone = train(tmp_path / "alone", SWACallback(start=3), save_strategy="steps", save_steps=4)
+    assert same_weights(alone.model, trainer.model), "training went on from the raw weights"
+    checkpoint = tmp_path / "alone" / "checkpoint-4"
+    assert same_weights(model_of(checkpoint), model_of(tmp_path / "mean"))
+    raw = load_file(tmp_path / "raw" / "model.safetensors")
+    kept, _ = saved(checkpoint)
+    assert all(torch.equal(tensor, kept[f"raw.{name}"]) for name, tensor in raw.items())
+
+
 @pytest.mark.parametrize("is_first", [True, False])
 def test_an_evaluation_between_gradients_and_step_leaves_the_step_to_the_raw_weights(
     tmp_path, is_first
@@ -542,6 +573,36 @@ def test_resuming_with_other_settings_is_refused(tmp_path):
         train(tmp_path, SWACallback(start=6), resume=True, **options)
     with pytest.raises(ResumeError, match=r"averaging 'SWACallback' -> 'EMACallback'"):
         train(tmp_path, EMACallback(), resume=True, **options)
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        lambda: EvaluationsPerEpochCallback(0),
+        lambda: HeadFirstCallback(0),
+        lambda: GradualUnfreezingCallback(0),
+        lambda: DivergenceGuardCallback(),
+        lambda: LayerStatisticsCallback(),
+    ],
+)
+def test_resuming_without_averaging_is_told_by_any_other_callback(tmp_path, ours):
+    options = {"save_strategy": "steps", "save_steps": 1}
+    train(tmp_path / "early", ours(), SWACallback(start=6), StopAt(4), **options)
+    train(tmp_path / "early", ours(), StopAt(5), resume=True, **options)
+    train(tmp_path / "averaged", ours(), SWACallback(start=2), StopAt(4), **options)
+    either_order = ((ours(), SWACallback(start=2)), (SWACallback(start=2), ours()))
+    for step, both in enumerate(either_order, start=5):
+        train(tmp_path / "averaged", *both, StopAt(step), resume=True, **options)
+    with pytest.warns(UserWarning, match="step 6 holds averaging.safetensors, .* from the mean"):
+        train(tmp_path / "averaged", ours(), StopAt(7), resume=True, **options)
+    train(tmp_path / "averaged", ours(), resume=True, **options)  # the raw weights are no more
+
+
+def test_an_evaluation_before_the_first_resumed_step_is_not_taken_for_a_lost_average(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 1, "eval_on_start": True}
+    isolated = EvaluationsPerEpochCallback(0)
+    train(tmp_path, isolated, SWACallback(start=2), StopAt(4), **options)
+    train(tmp_path, isolated, SWACallback(start=2), resume=True, **options)
 
 
 def test_a_file_that_is_not_ours_is_refused(tmp_path):

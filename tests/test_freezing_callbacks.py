@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import types
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from hf_stabilizer import (
     GradualUnfreezingCallback,
     HeadFirstCallback,
     LayerMap,
+    ResumeError,
     SWACallback,
     freeze_layers,
     layered_optimizer,
@@ -270,6 +270,51 @@ def test_stopping_and_resuming_equals_never_stopping(tmp_path, make, stop, optio
     resumed = train(tmp_path / "b", make(5), path, resume=checkpoint, **saves)
     assert min(path.moved) == stop + 1
     assert same_weights(straight.model, resumed.model)
+
+
+@pytest.mark.parametrize(
+    ("began", "goes_on", "changes"),
+    [
+        ([HeadFirstCallback(5)], HeadFirstCallback(0.5), "duration 5 -> 4"),
+        (
+            [HeadFirstCallback(5)],
+            HeadFirstCallback(5, overrides={"*pooler*": 3}),
+            r"overrides {} -> {'\*pooler\*': 3}",
+        ),
+        ([HeadFirstCallback(2)], HeadFirstCallback(2, eval_mode=True), "eval_mode False -> True"),
+        (
+            [GradualUnfreezingCallback(5)],
+            GradualUnfreezingCallback(5, 2),
+            "blocks_per_stage 1 -> 2",
+        ),
+        (
+            [HeadFirstCallback(5)],
+            GradualUnfreezingCallback(5),
+            "without GradualUnfreezingCallback .*duration None -> 5",
+        ),
+        ([HeadFirstCallback(5)], HeadFirstCallback(0), "duration 5 -> None"),
+        ([], HeadFirstCallback(5), "without HeadFirstCallback .*duration None -> 5"),
+    ],
+)
+def test_resuming_with_another_plan_is_refused(tmp_path, began, goes_on, changes):
+    options = {"save_strategy": "steps", "save_steps": 3}
+    train(tmp_path, *began, StopAt(3), **options)
+    with pytest.raises(ResumeError, match=f"the checkpoint of step 3 was written .*{changes}"):
+        train(tmp_path, goes_on, resume=True, **options)
+
+
+def test_the_same_plan_may_be_said_otherwise_and_neutral_plans_are_none(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 2}
+    train(tmp_path / "a", HeadFirstCallback(4), StopAt(2), **options)
+    train(tmp_path / "a", HeadFirstCallback(0.5), StopAt(4), resume=True, **options)
+    train(tmp_path / "a", HeadFirstCallback(4, overrides={}), resume=True, **options)
+    train(tmp_path / "b", StopAt(2), **options)
+    train(tmp_path / "b", GradualUnfreezingCallback(0), StopAt(4), resume=True, **options)
+    train(tmp_path / "b", HeadFirstCallback(0), StopAt(6), resume=True, **options)
+    train(tmp_path / "b", resume=True, **options)
+    for stop in (2, 4):  # one that does nothing beside one that does
+        both = [HeadFirstCallback(0), GradualUnfreezingCallback(4), HeadFirstCallback(0)]
+        train(tmp_path / "c", *both, StopAt(stop), resume=stop > 2, **options)
 
 
 def test_with_averaging_and_evaluations_it_resumes_to_the_last_bit(tmp_path):
@@ -602,7 +647,7 @@ def test_deepspeed_is_refused(tmp_path, monkeypatch):
 def begin(callback, trainer):
     """What the Trainer does when training begins, without a second process."""
     trainer.create_optimizer()
-    state = types.SimpleNamespace(max_steps=8, global_step=0)
+    state = transformers.TrainerState(max_steps=8)
     given = {"model": trainer.model, "optimizer": trainer.optimizer, "lr_scheduler": None}
     callback.on_train_begin(trainer.args, state, trainer.control, **given)
 

@@ -358,7 +358,8 @@ def test_every_check_has_a_case() -> None:
 
 # Tried by themselves below.
 ALONE = {
-    *("averaging-refused", "dead-pooler", "freezing-refused", "loss-scaled-by-processes"),
+    *("average-left-behind", "averaging-refused", "dead-pooler", "freezing-refused"),
+    "loss-scaled-by-processes",
     *("clashing-options", "renamed-weights", "trained-head", "unknown-layers", "unseeded-head"),
 }
 
@@ -497,6 +498,20 @@ def test_the_fact_behind_it_and_that_the_remedy_mends_it(tmp_path: Path) -> None
         trainer = transformers.Trainer(model, args, train_dataset=Rows())
         trainer.train(resume_from_checkpoint=str(tmp_path / name / "checkpoint-2"))
         assert torch.equal(model.bert.embeddings.LayerNorm.weight, norm) == is_right
+
+
+def test_an_averaged_checkpoint_that_is_resumed_without_averaging(tmp_path: Path) -> None:
+    args = training_arguments(tmp_path, max_steps=2, save_strategy="steps", save_steps=1)
+    trainer = transformers.Trainer(
+        tiny_bert(), args, train_dataset=Rows(), callbacks=[SWACallback(start=2)]
+    )
+    trainer.train()
+    before, averaged = (str(tmp_path / f"checkpoint-{step}") for step in (1, 2))
+    findings = found(tmp_path, resume_from_checkpoint=averaged)
+    assert severities(findings) == {"average-left-behind": "warning"}
+    assert "go on from the mean" in findings["average-left-behind"].message
+    assert found(tmp_path, resume_from_checkpoint=before) == {}
+    assert found(tmp_path, resume_from_checkpoint=averaged, averaging="swa") == {}
 
 
 def test_several_processes(tmp_path: Path) -> None:

@@ -24,14 +24,12 @@ import struct
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from transformers import TrainerState
+from hf_stabilizer.checkpoint_notes import promised_files
 
 logger = logging.getLogger(__name__)
 
-_PROMISES = "hf_stabilizer"  # a key of the state that the Trainer writes into trainer_state.json
 _SMALL = 4 * 2**20  # bytes: what is read whole, in a few milliseconds
 
 _MODELS = ("model", "pytorch_model", "adapter_model")
@@ -84,18 +82,6 @@ def last_complete_checkpoint(folder: str | Path) -> str | None:
         else:
             return str(checkpoints[step])
     return None
-
-
-def promise_file(state: TrainerState, name: str) -> None:
-    """Notes that a checkpoint of this step is whole only with a file of this name.
-
-    A callback that writes a file into checkpoints calls this before the Trainer saves. The note
-    holds for this step alone, so that a run that is resumed without the callback is not held to it.
-    """
-    notes: Any = state.stateful_callbacks  # a dict since the state was made
-    noted = notes.get(_PROMISES)
-    files = noted["files"] if noted and noted["step"] == state.global_step else []
-    notes[_PROMISES] = {"step": state.global_step, "files": sorted({*files, name})}
 
 
 def declare_incomplete(checkpoint: Path) -> None:
@@ -173,8 +159,7 @@ def _ranks(checkpoint: Path) -> int:
 
 
 def _check_promises(checkpoint: Path, state: dict[str, Any]) -> None:  # Any: JSON
-    noted = (state.get("stateful_callbacks") or {}).get(_PROMISES)
-    for name in noted["files"] if noted and noted["step"] == state["global_step"] else ():
+    for name in promised_files(state.get("stateful_callbacks"), step=state["global_step"]):
         _demand(checkpoint, name)
 
 

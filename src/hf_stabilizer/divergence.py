@@ -19,6 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hf_stabilizer import sockets
 from hf_stabilizer.call_order import call_last
+from hf_stabilizer.checkpoint_notes import warn_of_files_left
 from hf_stabilizer.collapse import (
     LOOKS_COLLAPSED,
     Tally,
@@ -174,7 +175,8 @@ class DivergenceGuardCallback(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Forgets the batches of the step before."""
+        """Forgets the batches of the step before; tells of averages that a resumed run has lost."""
+        warn_of_files_left(state)
         self._forget_step()
 
     def _note_loss(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

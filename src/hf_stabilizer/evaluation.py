@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, has_length
 
 from hf_stabilizer import sockets
+from hf_stabilizer.checkpoint_notes import warn_of_files_left
 from hf_stabilizer.errors import ConfigurationError, check_whole
 from hf_stabilizer.random_state import remember_random_state
 
@@ -86,6 +87,12 @@ class EvaluationsPerEpochCallback(TrainerCallback):
     ) -> None:
         """Hears of evaluations no more."""
         sockets.disconnect(kwargs["optimizer"], self)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tells of averages that a resumed run has lost."""
+        warn_of_files_left(state)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

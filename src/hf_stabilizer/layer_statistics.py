@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import IntervalStrategy, has_length
 
 from hf_stabilizer.call_order import call_first
+from hf_stabilizer.checkpoint_notes import warn_of_files_left
 from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.hidden_steps import refuse_hidden_steps
 from hf_stabilizer.layers import LayerMap
@@ -100,6 +101,12 @@ class LayerStatisticsCallback(TrainerCallback):
         self._layers = _parameters_by_layer(kwargs["model"], self.overrides)
         self._steps_per_epoch = _steps_per_epoch(args, kwargs["train_dataloader"])
         self._measured = None
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tells of averages that a resumed run has lost."""
+        warn_of_files_left(state)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -24,14 +24,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from hf_stabilizer.averaging.weights import AveragedWeights, gathered
+from hf_stabilizer.checkpoint_notes import Settings, differences
 from hf_stabilizer.errors import ResumeError
 
 if TYPE_CHECKING:
     from transformers import TrainerState, TrainingArguments
 
 AVERAGING_FILE = "averaging.safetensors"
-
-Settings = Mapping[str, Any]  # Any: str, int, float or bool
 
 
 @dataclass(frozen=True)
@@ -166,16 +165,10 @@ def check_settings(saved: SavedAverage, settings: Settings) -> None:
     Raises:
         ResumeError: It was; the message names each difference.
     """
-    names = sorted({*saved.settings, *settings})
-    differences = [
-        f"{name} {saved.settings.get(name)!r} -> {settings.get(name)!r}"
-        for name in names
-        if saved.settings.get(name) != settings.get(name)
-    ]
-    if differences:
+    if changes := differences(saved.settings, settings):
         raise ResumeError(
             f"the averaging of {saved.path.parent} was set up otherwise "
-            f"({', '.join(differences)}; steps are optimizer steps); resume with the settings "
+            f"({changes}; steps are optimizer steps); resume with the settings "
             "that it was started with, or train from the beginning"
         )
 

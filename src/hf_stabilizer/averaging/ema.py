@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from hf_stabilizer.averaging.checkpoints import Settings
 from hf_stabilizer.averaging.lifecycle import AveragingCallback
 from hf_stabilizer.averaging.weights import Update
+from hf_stabilizer.checkpoint_notes import Settings
 from hf_stabilizer.errors import ConfigurationError, check_switch
 
 

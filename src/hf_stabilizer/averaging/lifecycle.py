@@ -25,7 +25,6 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hf_stabilizer import sockets
 from hf_stabilizer.averaging.checkpoints import (
     AVERAGING_FILE,
-    Settings,
     check_settings,
     find_average,
     loadable_folders,
@@ -35,7 +34,8 @@ from hf_stabilizer.averaging.checkpoints import (
 )
 from hf_stabilizer.averaging.conflicts import refuse_conflicts, warn_of_batch_norm
 from hf_stabilizer.averaging.weights import AveragedWeights, Update, trained_parameters
-from hf_stabilizer.checkpoints import declare_incomplete, promise_file
+from hf_stabilizer.checkpoint_notes import Settings, promise_file, take_up_files
+from hf_stabilizer.checkpoints import declare_incomplete
 from hf_stabilizer.errors import ConfigurationError, ResumeError, check_whole
 from hf_stabilizer.skipped_steps import was_skipped
 from hf_stabilizer.steps import check_step, resolve_step
@@ -96,6 +96,7 @@ class AveragingCallback(TrainerCallback, ABC):
         self._weights = AveragedWeights(model, trained_parameters(model, optimizer), self._update())
         if state.global_step > 0:
             self._restore()
+        take_up_files(state)
         sockets.connect(optimizer, self, run=state)
         self._hook = sockets.before_state_dict(model, self._before_state_dict)
 

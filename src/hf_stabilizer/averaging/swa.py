@@ -8,10 +8,10 @@ from typing import Any
 from torch.optim.swa_utils import get_swa_multi_avg_fn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from hf_stabilizer.averaging.checkpoints import Settings
 from hf_stabilizer.averaging.lifecycle import AveragingCallback
 from hf_stabilizer.averaging.rates import Anneal, swa_rate, swa_targets
 from hf_stabilizer.averaging.weights import Update
+from hf_stabilizer.checkpoint_notes import Settings
 from hf_stabilizer.errors import ConfigurationError, check_switch, check_whole
 from hf_stabilizer.rate_override import RateOverride
 
@@ -38,7 +38,8 @@ class SWACallback(AveragingCallback):
     Optimizer steps that changed nothing (a GradScaler's overflow, one that DivergenceGuardCallback
     emptied) are not averaged. Buffers are left to the model: those of batch norm belong to the raw
     weights, and a warning says so. `export_model` writes either kind of weights of a checkpoint as
-    an ordinary model folder.
+    an ordinary model folder. `trainer.save_model()` in a callback writes what the model shows then:
+    at the end of a step the raw weights, or the mean after `trainer.optimizer.eval()`.
 
     Resuming is exact to the last bit wherever the plain Trainer's is: an evaluation at the end of
     an epoch comes after the save of its last step and draws random numbers, so with

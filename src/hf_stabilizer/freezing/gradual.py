@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from hf_stabilizer.checkpoint_notes import Settings
 from hf_stabilizer.errors import ConfigurationError, check_whole
 from hf_stabilizer.freezing.lifecycle import FreezingCallback
 from hf_stabilizer.freezing.stages import FirstSteps, gradual_unfreezing, rate_factor
@@ -54,6 +55,7 @@ class GradualUnfreezingCallback(FreezingCallback):
         ConfigurationError: A value out of its range, here or in `on_train_begin`; `duration`
             beyond the end of the run; a head in which nothing is trainable.
         LayerDiscoveryError: In `on_train_begin`: a parameter has no depth.
+        ResumeError: In `on_train_begin`: the checkpoint was frozen otherwise, or not at all.
 
     Example:
         >>> from hf_stabilizer import GradualUnfreezingCallback
@@ -130,6 +132,12 @@ class GradualUnfreezingCallback(FreezingCallback):
         """Leaves all trainable that was, and the schedule's rates in the optimizer."""
         self._lift_rates()
         super().on_train_end(args, state, control, **kwargs)
+
+    def _settings_of_its_own(self) -> Settings:
+        return {
+            "blocks_per_stage": int(self.blocks_per_stage),
+            "warmup_steps": int(self.warmup_steps),
+        }
 
     def _lift_rates(self) -> None:
         if self._override is not None:

@@ -37,6 +37,7 @@ class HeadFirstCallback(FreezingCallback):
         ConfigurationError: A value out of its range, here or in `on_train_begin`; `duration`
             beyond the end of the run; a head in which nothing is trainable.
         LayerDiscoveryError: In `on_train_begin`: a parameter has no depth.
+        ResumeError: In `on_train_begin`: the checkpoint was frozen otherwise, or not at all.
 
     Example:
         >>> from hf_stabilizer import HeadFirstCallback

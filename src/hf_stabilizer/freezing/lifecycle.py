@@ -19,6 +19,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_stabilizer import sockets
+from hf_stabilizer.checkpoint_notes import Settings, hold_to_settings, warn_of_files_left
 from hf_stabilizer.errors import ConfigurationError, check_switch
 from hf_stabilizer.freezing.conflicts import refuse_conflicts
 from hf_stabilizer.freezing.held import (
@@ -84,6 +85,7 @@ class FreezingCallback(TrainerCallback, ABC):
         self._take_options()
         model, optimizer = kwargs["model"], kwargs["optimizer"]
         self._first_steps, self._resting = {}, []
+        hold_to_settings(state, self._settings(state.max_steps), technique=type(self).__name__)
         if self._steps(state.max_steps) == 0:
             return
         claim(model, self, run=state)
@@ -100,6 +102,7 @@ class FreezingCallback(TrainerCallback, ABC):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Freezes what does not learn in this step, and frees what does."""
+        warn_of_files_left(state)
         if not self._first_steps:
             return
         model, step = kwargs["model"], state.global_step + 1
@@ -140,6 +143,21 @@ class FreezingCallback(TrainerCallback, ABC):
             fresh = type(self)(**self.read_options())
             names = inspect.signature(type(self)).parameters
             vars(self).update({name: getattr(fresh, name) for name in names})
+
+    def _settings(self, max_steps: int) -> Settings:
+        """Returns the options that a resumed run must share; none where nothing is frozen."""
+        duration = self._steps(max_steps)
+        if duration == 0:
+            return {}
+        return {
+            "duration": duration,
+            "overrides": dict(self.overrides or {}),
+            "eval_mode": self.eval_mode,
+            **self._settings_of_its_own(),
+        }
+
+    def _settings_of_its_own(self) -> Settings:
+        return {}
 
     def _plan(self, model: nn.Module, max_steps: int) -> dict[str, int]:
         layer_map = LayerMap.from_model(model, overrides=self.overrides)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
-from hf_stabilizer.averaging import AveragingCallback, EMACallback, SWACallback
+from hf_stabilizer.averaging import (
+    AVERAGING_FILE,
+    AveragingCallback,
+    EMACallback,
+    SWACallback,
+)
 from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.freezing import GradualUnfreezingCallback
 from hf_stabilizer.silent_mistakes.finding import Finding
@@ -160,6 +166,22 @@ def one_checkpoint(plan: Plan) -> Finding | None:
         "save_total_limit=1 with averaging: a run that is killed while it saves may leave no "
         "whole checkpoint to resume from",
         "set save_total_limit=2",
+    )
+
+
+def average_left_behind(plan: Plan) -> Finding | None:
+    """A checkpoint of an averaged run shows the mean; without its callback that is all there is."""
+    checkpoint = plan.args.resume_from_checkpoint
+    if not isinstance(checkpoint, str) or plan.has_callback(AveragingCallback):
+        return None
+    if not Path(checkpoint, AVERAGING_FILE).is_file():
+        return None
+    return Finding(
+        "average-left-behind",
+        "warning",
+        f"{checkpoint} was averaged and this run is not: it would go on from the mean, and not "
+        "from the weights that were trained",
+        "set the averaging that the run was started with",
     )
 
 

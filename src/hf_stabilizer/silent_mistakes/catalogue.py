@@ -71,6 +71,7 @@ CHECKS: Sequence[Check] = (
     averages.unreached_decay,
     averages.stuck_average,
     averages.one_checkpoint,
+    averages.average_left_behind,
     checkpoint_names.renamed_weights,
     looking.optimistic_best,
 )
