@@ -447,3 +447,15 @@ def permutation_p_value(first, second):
         above += difference >= seen - 1e-12
         total += 1
     return min(1.0, 2 * min(below, above) / total)
+
+
+# --- pairs on a grid of seeds -------------------------------------------------------------------
+
+
+def independent_units(cells):
+    """{(head, data): difference} of a full square grid: row mean + column mean - mean of all."""
+    heads, data = sorted({h for h, _ in cells}), sorted({d for _, d in cells})
+    rows = [math.fsum(cells[h, d] for d in data) / len(data) for h in heads]
+    columns = [math.fsum(cells[h, d] for h in heads) / len(heads) for d in data]
+    mean = math.fsum(cells.values()) / len(cells)
+    return [row + column - mean for row, column in zip(rows, columns, strict=True)]

@@ -65,7 +65,18 @@ LIGHT = [
     *("metrics", "cli", "checkpoints", "predictions"),
     *("studies.study", "studies.statistics", "studies.comparison", "studies.verdict"),
     *("studies.report", "studies.charts", "studies.table", "studies.reading", "studies.commands"),
-    *("studies.choosing", "studies.events", "studies.full_disk"),
+    *("studies.sections", "studies.section", "studies.facts", "studies.data_links"),
+    *(
+        "studies.choosing",
+        "studies.findings",
+        "studies.sections",
+        "studies.events",
+        "studies.full_disk",
+    ),
+    *("studies.ablation", "studies.ablation_view", "studies.stopping"),
+    *("studies.figures", "studies.markdown", "studies.model_card", "studies.card_metadata"),
+    *("studies.study_plan", "studies.plan_view", "studies.plan_page"),
+    *("studies.seed_grid", "studies.seed_effects", "studies.seed_view", "studies.seed_words"),
 ]
 
 

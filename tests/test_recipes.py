@@ -96,7 +96,8 @@ def test_the_wheel_carries_recipes_and_families_and_finds_them(tmp_path: Path) -
     assert "hf_stabilizer/recipes/stabilised.yaml" in names
     assert "hf_stabilizer/families/bert.yaml" in names
     assert "hf_stabilizer/py.typed" in names
-    assert "hf_stabilizer/studies/report.html.j2" in names
+    for name in ("report.html.j2", "report.css", "report.js", "plan_page.html.j2"):
+        assert f"hf_stabilizer/studies/{name}" in names
     code = (
         "from hf_stabilizer.recipes import recipe_folder, recipe_names;"
         "print(recipe_folder(), *recipe_names())"
@@ -112,3 +113,7 @@ def test_the_wheel_carries_recipes_and_families_and_finds_them(tmp_path: Path) -
     folder, *found = done.stdout.split()
     assert folder == str(tmp_path / "site" / "hf_stabilizer" / "recipes")
     assert found == recipe_names()
+
+
+def test_dodge_looks_ten_times_per_epoch() -> None:
+    assert load_recipe("dodge").for_task(None) == {"evaluations_per_epoch": 10}

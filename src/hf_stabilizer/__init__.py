@@ -38,6 +38,7 @@ _WHERE = {
     "StabilizerError": "errors",
     "Study": "studies.study",
     "StudyError": "errors",
+    "ablate": "studies.ablating",
     "cosine_rates": "learning_rates",
     "create_cosine_lr_optimizer": "optimizers",
     "create_grouped_llrd_optimizer": "optimizers",
@@ -51,6 +52,7 @@ _WHERE = {
     "layered_optimizer": "optimizers",
     "layerwise_decay": "learning_rates",
     "learning_rate_table": "rate_table",
+    "markdown_summary": "studies.markdown",
     "param_groups": "parameter_groups",
     "plot_learning_rates": "rate_table",
     "pooler_is_dead": "dead_pooler",
@@ -63,6 +65,7 @@ _WHERE = {
     "scale_learning_rate": "learning_rates",
     "stabilize": "arguments",
     "train": "run",
+    "write_model_card": "studies.model_card",
     "write_report": "studies.report",
 }
 

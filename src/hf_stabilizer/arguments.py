@@ -9,6 +9,7 @@ while it makes its optimizer and while it trains. The Trainer stays the stock on
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -25,14 +26,20 @@ from hf_stabilizer.layers import LayerMap
 from hf_stabilizer.optimizers import layered_optimizer
 from hf_stabilizer.reinitialization import (
     has_identity_pooler,
+    has_new_parameters,
     redraw_head,
     reinitialize_layers,
 )
 from hf_stabilizer.schedules import complete_schedule
 
+logger = logging.getLogger(__name__)
+
 Model = TypeVar("Model", bound=torch.nn.Module)
 
 _DECIDED = "_decided"  # where the arguments keep what `stabilize` found in them
+_PREPARED = "_prepared"  # where they keep that `prepare_model` was done with them
+_OFFERED = "_offered"  # where they keep that their `head_seed` need not find a head to draw
+_REHEARSED = "_rehearsed"  # where they keep that nothing is to be trained, so no head fitted
 
 
 def _option(default: Any, text: str) -> Any:  # Any: as dataclasses.field itself is typed
@@ -199,6 +206,7 @@ def prepare_model(
             "fit_head=True needs the training rows, got train_dataset=None; call "
             "prepare_model(model, args, train_dataset=rows, data_collator=collator)"
         )
+    vars(args)[_PREPARED] = True
     if not _acts_before_training(args):
         return model
     layers = find_layers(model, args)
@@ -207,16 +215,42 @@ def prepare_model(
     if args.reinit_layers or pooler is not False:
         blocks = args.reinit_layers
         reinitialize_layers(model, blocks, pooler=pooler, seed=seed, layer_map=layers)
-    if seed is not None:
-        redraw_head(model, seed=seed, layer_map=layers)
+    if vars(args).get(_OFFERED):
+        drop_needless_head_seed(model, args, layers)
+    if args.head_seed is not None:
+        redraw_head(model, seed=args.head_seed, layer_map=layers)
     if args.freeze_embeddings or args.freeze_layers:
         embeddings, blocks = args.freeze_embeddings, args.freeze_layers
         freeze_layers(model, embeddings=embeddings, num_layers=blocks, layer_map=layers)
-    if args.fit_head:
+    if args.fit_head and not vars(args).get(_REHEARSED):
         options = {} if args.fit_head_scale is None else {"scale": args.fit_head_scale}
         collator = data_collator or default_data_collator
         fit_head(model, train_dataset, data_collator=collator, layer_map=layers, **options)
     return model
+
+
+def was_prepared(args: TrainingArguments) -> bool:
+    """Whether `prepare_model` was called with these arguments."""
+    return bool(vars(args).get(_PREPARED))
+
+
+def offer_head_seed(args: StabilizerArguments) -> None:
+    """Has `prepare_model` leave a trained head as it is, where `head_seed` was not people's own."""
+    vars(args)[_OFFERED] = True
+
+
+def skip_fitting(args: StabilizerArguments) -> None:
+    """Has `prepare_model` leave out what takes a pass over the rows, where all is only tried."""
+    vars(args)[_REHEARSED] = True
+
+
+def drop_needless_head_seed(
+    model: torch.nn.Module, args: StabilizerArguments, layers: LayerMap
+) -> None:
+    """Takes `head_seed` back where the checkpoint brought its head: there is nothing to draw."""
+    if args.head_seed is not None and not has_new_parameters(model, layer_map=layers):
+        logger.info("the checkpoint brings a trained head, which is kept: head_seed draws nothing")
+        args.head_seed = None
 
 
 def find_layers(model: torch.nn.Module, args: StabilizerArguments) -> LayerMap:

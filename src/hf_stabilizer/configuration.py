@@ -22,7 +22,7 @@ from hf_stabilizer.arguments import StabilizerArguments
 from hf_stabilizer.data import DataArguments
 from hf_stabilizer.errors import ConfigurationError, StabilizerError, did_you_mean
 from hf_stabilizer.metrics import default_metrics, greater_is_better, metric_name
-from hf_stabilizer.recipes import load_recipe, read_yaml
+from hf_stabilizer.recipes import Recipe, load_recipe, read_yaml
 
 SEEDS = ("head_seed", "data_seed", "seed")
 
@@ -114,14 +114,14 @@ class Configuration:
 def load_configuration(
     config: str | Path | Mapping[str, Any],
     *,
-    recipe: str | None = None,
+    recipe: str | Recipe | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Configuration:
     """Reads, overlays and checks a configuration.
 
     Args:
         config: Path of a YAML file, or a mapping with the same keys.
-        recipe: Name of a recipe that ships, or a YAML file of one's own.
+        recipe: Name of a recipe that ships, a YAML file of one's own, or what was read from one.
         overrides: Values that beat both, e.g. the flags of a command line.
 
     Raises:
@@ -132,7 +132,7 @@ def load_configuration(
     values = {key: value for key, value in values.items() if key not in IGNORED}
     name = "plain"
     if recipe is not None:
-        overlay = load_recipe(recipe)
+        overlay = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
         name = overlay.name
         task = (overrides or {}).get("task", values.get("task", ModelArguments.task))
         values.update(overlay.for_task(check_value("task", task)))
@@ -230,9 +230,13 @@ def _with_run_defaults(values: dict[str, Any]) -> dict[str, Any]:
         "task": task,
         "greater_is_better": greater_is_better(decides),
         "per_device_eval_batch_size": 32,
-        "report_to": "none",
-        "seed": 1,
     }
+    return {**defaults, **training_defaults(values), **values}
+
+
+def training_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a run sets unless told otherwise: the best weights so far are kept."""
+    defaults: dict[str, Any] = {"report_to": "none", "seed": 1}
     if values.get("eval_strategy", "no") == "no":
         defaults["evaluations_per_epoch"] = 1
     if "save_strategy" not in values:
@@ -243,8 +247,7 @@ def _with_run_defaults(values: dict[str, Any]) -> dict[str, Any]:
             "save_only_model": True,
         }
     seed = values.get("seed", defaults["seed"])
-    defaults |= {"head_seed": seed, "data_seed": seed}
-    return {**defaults, **values}
+    return {**defaults, "head_seed": seed, "data_seed": seed}
 
 
 def _plain_metric(name: str) -> str:
@@ -265,12 +268,13 @@ def _check(configuration: Configuration) -> None:
             f"metric_for_best_model={configuration.metric!r} is not among metrics "
             f"{configuration.metrics}; add it there"
         )
-    _check_numbers(configuration.values)
+    check_numbers(configuration.values)
     # Built once, so that clashes of options are told before anything is loaded.
     configuration.arguments(output_dir="unused")
 
 
-def _check_numbers(values: Mapping[str, Any]) -> None:
+def check_numbers(values: Mapping[str, Any]) -> None:
+    """Raises ConfigurationError if a count or a length of the run cannot be right."""
     for key in ("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size",
                 "gradient_accumulation_steps"):  # fmt: skip
         value = values.get(key)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
 from hf_stabilizer.arguments import StabilizerArguments, stabilize
@@ -112,7 +112,7 @@ def rehearse_run(
         words = describe_schedule(args, callbacks, rows, when, steps, per_epoch)
         args.fit_head, args.fit_head_scale = False, None  # takes time, changes no cost
         trainer = assemble(model, args, configuration, prepared, quiet=True)
-        cost = _cost(trainer, callbacks, when, steps)
+        cost = measure_cost(trainer, callbacks, when, steps)
     return DryRun(findings, rows, tuple(words), steps, when.evaluations, when.saves, cost)
 
 
@@ -123,9 +123,12 @@ def _steps(args: StabilizerArguments, prepared: PreparedTask) -> tuple[int, int]
     return steps, per_epoch
 
 
-def _cost(trainer: Trainer, callbacks: list[TrainerCallback], when: Timetable, steps: int) -> Cost:
+def measure_cost(
+    trainer: Trainer, callbacks: Sequence[TrainerCallback], when: Timetable, steps: int
+) -> Cost:
+    """Returns what a whole run takes, measured on a few batches; the model is spoilt by it."""
     model, args = trainer.model, trainer.args
-    assert isinstance(model, PreTrainedModel)
+    assert model is not None  # it was built
     optimizer = trainer.create_optimizer()
     seconds_per_batch = _time_training(trainer, optimizer)
     per_step = seconds_per_batch * args.gradient_accumulation_steps

@@ -69,6 +69,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def read_value(text: str) -> Any:  # Any: whatever YAML can say
+    """Returns one value as YAML has it; what is no YAML stands for itself.
+
+    Example:
+        >>> read_value("1e-4"), read_value("[1, 2]"), read_value("no"), read_value("a: b: c")
+        (0.0001, [1, 2], 'no', 'a: b: c')
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        return text
+
+
 def _problem(error: YAMLError) -> str:
     """Returns what is wrong and where, without the excerpts and advice of the reader."""
     problem = getattr(error, "problem", None) or str(error)

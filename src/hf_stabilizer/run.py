@@ -35,8 +35,10 @@ from transformers.trainer_callback import PrinterCallback
 
 from hf_stabilizer.arguments import (
     StabilizerArguments,
+    drop_needless_head_seed,
     find_layers,
     prepare_model,
+    skip_fitting,
     stabilize,
 )
 from hf_stabilizer.configuration import SEEDS, Configuration, load_configuration
@@ -48,7 +50,6 @@ from hf_stabilizer.outcome import Outcome
 from hf_stabilizer.output_folder import free_folder, resumed
 from hf_stabilizer.prediction_recorder import PredictionRecorder
 from hf_stabilizer.records import Run, read_run, versions, write_atomically, write_run
-from hf_stabilizer.reinitialization import has_new_parameters
 from hf_stabilizer.silent_mistakes import Finding, preflight
 from hf_stabilizer.silent_mistakes.checkpoint_names import keep_names
 from hf_stabilizer.tasks import PreparedTask, prepare_task
@@ -56,6 +57,10 @@ from hf_stabilizer.tasks import PreparedTask, prepare_task
 logger = logging.getLogger(__name__)
 
 LEVELS = {"warning": logging.WARNING, "note": logging.INFO}
+
+# On the CPU, so that this process takes nothing of a GPU from the workers.
+ON_TRIAL: Mapping[str, Any] = {"use_cpu": True, "fp16": False, "tf32": None}
+"""What is set where everything is built once to see that it can be."""
 
 
 @dataclass(frozen=True)
@@ -129,17 +134,23 @@ def prepare_data(configuration: Configuration) -> PreparedTask:
     return prepare_task(model.task, splits, tokenizer, max_length=model.max_length)
 
 
-def check(configuration: Configuration, prepared: PreparedTask) -> None:
+def check(configuration: Configuration, prepared: PreparedTask) -> list[Finding]:
     """Builds everything that a run needs and trains nothing, so that errors come before a study.
+
+    Returns:
+        What `preflight` finds, as it stands for each run of this configuration.
 
     Raises:
         StabilizerError: The model, its layers and the options do not go together.
     """
-    # On the CPU, so that this process takes nothing of a GPU from the workers.
-    on_cpu = {"use_cpu": True, "fp16": False, "tf32": None, "fit_head": False}
-    trial = configuration.with_values(**on_cpu, fit_head_scale=None)
     with TemporaryDirectory() as folder:
-        build_trainer(trial, Path(folder), prepared, quiet=True).create_optimizer()
+        trial = configuration.with_values(**ON_TRIAL)
+        model, args = load_parts(trial, Path(folder), prepared, quiet=True)
+        skip_fitting(args)
+        findings = preflight(model, args, prepared.train, eval_dataset=prepared.validation)
+        heed(findings, quiet=True)
+        assemble(model, args, trial, prepared, quiet=True).create_optimizer()
+    return findings
 
 
 def execute(
@@ -157,10 +168,32 @@ def execute(
     is not over.
     """
     start = time.perf_counter() - part.seconds
-    first_step = _FirstStepCallback()
-    callbacks = [*callbacks, first_step]
     fitted = part.fitted(configuration)
     trainer = build_trainer(fitted, folder, prepared, callbacks=callbacks, quiet=quiet)
+    return carry_out(trainer, configuration, folder, test=prepared.test, start=start, part=part)
+
+
+def carry_out(
+    trainer: Trainer,
+    configuration: Configuration,
+    folder: Path,
+    *,
+    test: Any,  # Any: whatever the Trainer takes as a dataset
+    start: float,
+    part: Part,
+) -> Run:
+    """Trains what was built, scores it, keeps what validation chose and writes the record.
+
+    Args:
+        trainer: Ready to train; its arguments name the checkpoint to resume from, if any.
+        configuration: Says which metric decides, and what to record.
+        folder: Folder of the run.
+        test: Rows to score once with the weights that validation chose; None: there are none.
+        start: When the run began, by `time.perf_counter`, parts before counted.
+        part: Which part of the run it is.
+    """
+    first_step = _FirstStepCallback()
+    trainer.add_callback(first_step)
     recorder = PredictionRecorder(folder)
     recorder.listen_to(trainer)
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +208,7 @@ def execute(
     run = _record(configuration, trainer.state)
     if part.is_halted():
         return replace(run, status="stopped", seconds=time.perf_counter() - start)
-    test_score = _score_test(trainer, prepared, configuration, recorder)
+    test_score = _score_test(trainer, test, configuration, recorder)
     if trainer.is_world_process_zero():
         _keep_model(trainer, folder, configuration)
     run = replace(
@@ -221,7 +254,7 @@ def load_parts(
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # nothing to pin for; torch would warn of it
     model = _model(configuration, prepared)
-    _seed_new_parameters_only(args, model)
+    drop_needless_head_seed(model, args, find_layers(model, args))
     return model, args
 
 
@@ -309,14 +342,14 @@ def write_configuration(configuration: Configuration, folder: Path) -> None:
 
 def _score_test(
     trainer: Trainer,
-    prepared: PreparedTask,
+    test: Any,  # Any: whatever the Trainer takes as a dataset
     configuration: Configuration,
     recorder: PredictionRecorder,
 ) -> float | None:
     """Scores the test rows, once, with the weights that the model holds after training."""
-    if prepared.test is None:
+    if test is None:
         return None
-    output = trainer.predict(prepared.test, metric_key_prefix="test")
+    output = trainer.predict(test, metric_key_prefix="test")
     if trainer.is_world_process_zero():
         recorder.add_test(output)
     return float((output.metrics or {})[f"test_{configuration.metric}"])
@@ -372,13 +405,6 @@ def _metrics(
     return build_compute_metrics(
         configuration.metrics, prepared.problem_type, num_labels=prepared.num_labels
     )
-
-
-def _seed_new_parameters_only(args: StabilizerArguments, model: PreTrainedModel) -> None:
-    """Takes `head_seed` back where the checkpoint brought its head: there is nothing to draw."""
-    if not has_new_parameters(model, layer_map=find_layers(model, args)):
-        logger.info("the checkpoint brings a trained head, which is kept: head_seed draws nothing")
-        args.head_seed = None
 
 
 def _keep_model(trainer: Trainer, folder: Path, configuration: Configuration) -> None:

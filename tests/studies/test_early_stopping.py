@@ -21,18 +21,19 @@ import pytest
 from rich.console import Console
 
 from hf_stabilizer import last_complete_checkpoint, run_study
-from hf_stabilizer.cli import build_parser, main
-from hf_stabilizer.cli.study import how_many
+from hf_stabilizer.cli import main
 from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import Run, read_run
 from hf_stabilizer.run import prepare_data
 from hf_stabilizer.studies.choosing import choose
+from hf_stabilizer.studies.configured_run import ConfiguredRun
 from hf_stabilizer.studies.events import EventLog, read_events
 from hf_stabilizer.studies.executors import WorkerDiedError
 from hf_stabilizer.studies.full_disk import is_disk_full
+from hf_stabilizer.studies.halt_check import check_halt
 from hf_stabilizer.studies.halting import reopen
-from hf_stabilizer.studies.stopping import Stopping, check_halt
+from hf_stabilizer.studies.stopping import Stopping
 from hf_stabilizer.studies.study import Study
 from hf_stabilizer.studies.worker import run_first_part, run_once, run_rest
 from tests.conftest import write_rows
@@ -134,9 +135,10 @@ def test_a_halted_run_goes_on_as_if_it_never_had_been(
     configuration = load_configuration({**tiny, **given})
     data = tmp_path / "data"
     prepare_data(configuration).save_to(data)
-    whole = run_once(configuration, str(tmp_path / "whole"), str(data))
+    trainable = ConfiguredRun(configuration, str(data))
+    whole = run_once(trainable, str(tmp_path / "whole"))
     path = tmp_path / "halted"
-    half = run_first_part(configuration, str(path), str(data), stop_at)
+    half = run_first_part(trainable, str(path), stop_at)
     assert (half.status, half.checkpoint) == ("stopped", f"checkpoint-{half.steps}")
     assert [p.name for p in path.glob("checkpoint-*")] == [half.checkpoint]
     assert last_complete_checkpoint(path) == str(path / half.checkpoint)
@@ -144,7 +146,7 @@ def test_a_halted_run_goes_on_as_if_it_never_had_been(
     checkpoint = reopen(path)
     assert checkpoint is not None
     (path / "checkpoint-99").mkdir()
-    rest = run_rest(configuration, str(path), str(data))
+    rest = run_rest(trainable, str(path))
     assert whole.status in ("finished", "failed"), whole.reason
     assert numbers(rest) == numbers(whole)
     assert rest.configuration == whole.configuration
@@ -158,12 +160,12 @@ def test_a_run_whose_checkpoint_is_damaged_begins_anew(
 ) -> None:
     configuration = load_configuration(tiny)
     prepare_data(configuration).save_to(tmp_path / "data")
-    words = str(tmp_path / "run"), str(tmp_path / "data")
-    half = run_first_part(configuration, *words, 0.375)
+    trainable = ConfiguredRun(configuration, str(tmp_path / "data"))
+    half = run_first_part(trainable, str(tmp_path / "run"), 0.375)
     (tmp_path / "run" / str(half.checkpoint) / "optimizer.pt").unlink()
-    run = run_rest(configuration, *words)
+    run = run_rest(trainable, str(tmp_path / "run"))
     assert run.steps == STEPS
-    assert numbers(run) == numbers(run_once(configuration, str(tmp_path / "whole"), words[1]))
+    assert numbers(run) == numbers(run_once(trainable, str(tmp_path / "whole")))
 
 
 # ---- whole studies
@@ -464,8 +466,6 @@ def test_half_a_line_of_a_killed_process_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"stop_at": 0.3}, "stop_at and keep belong together"),
-        ({"keep": 2}, "stop_at and keep belong together"),
         ({"stop_at": 0, "keep": 2}, r"stop_at must be a fraction .* \(0, 1\), got 0;"),
         ({"stop_at": 1.0, "keep": 2}, r"stop_at must be a fraction .* \(0, 1\), got 1.0;"),
         ({"stop_at": float("nan"), "keep": 2}, "got nan"),
@@ -498,9 +498,8 @@ def test_the_advice_of_the_refusal_is_sound(tiny: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--stop-at", "0.25"), "stop_at and keep belong together"),
-        (("--budget", "10", "--keep", "3"), "--keep 3 says so too"),
-        (("--budget", "10", "--runs", "3"), "--runs 3 says so too"),
+        (("--budget", "10", "--keep", "3"), "and keep 3 says so too"),
+        (("--budget", "10", "--runs", "3"), "and runs 3 says so too"),
         (("--budget", "0.5"), "budget must be a number of full runs, 1 or more, got 0.5"),
         (("--budget", "4", "--stop_at", "2"), "got 2.0"),
     ],
@@ -519,24 +518,6 @@ def test_refusals_on_the_command_line(
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "values"),
-    [
-        ((), {"runs": 6, "stop_at": None, "keep": None}),
-        (
-            ("--runs", "20", "--stop-at", "0.2", "--keep", "5"),
-            {"runs": 20, "stop_at": 0.2, "keep": 5},
-        ),
-        # p = 10 / 2, t = (10 - 5 x .75) / .25; with f = .5: (10 - 5 x .5) / .5
-        (("--budget", "10"), {"runs": 25, "stop_at": 0.25, "keep": 5}),
-        (("--budget", "10", "--stop-at", "0.5"), {"runs": 15, "stop_at": 0.5, "keep": 5}),
-    ],
-    ids=str,
-)
-def test_what_the_flags_ask_for(words: tuple[str, ...], values: dict[str, Any]) -> None:
-    assert how_many(build_parser().parse_args(["study", "c.yaml", *words])) == values
 
 
 # ---- killed in earnest

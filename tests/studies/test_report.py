@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import dataclasses
+import hashlib
+import io
+import itertools
 import math
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
+from markupsafe import Markup
 
 from hf_stabilizer.errors import StudyError
 from hf_stabilizer.records import Run, write_run
-from hf_stabilizer.studies.charts import mean_curve, strip_chart
-from hf_stabilizer.studies.report import render, settings_of, typographic, write_report
+from hf_stabilizer.studies import sections
+from hf_stabilizer.studies.charts import (
+    curves_chart,
+    halt_step,
+    mean_curve,
+    mean_curves,
+    run_key,
+    strip_chart,
+)
+from hf_stabilizer.studies.facts import early_stopping_fact
+from hf_stabilizer.studies.report import (
+    render,
+    sections_of,
+    settings_of,
+    typographic,
+    write_report,
+)
+from hf_stabilizer.studies.section import Section
 from hf_stabilizer.studies.statistics import summary_rows
 from hf_stabilizer.studies.study import Study, run_folder, write_definition
 from hf_stabilizer.studies.svg import round_ticks, scale_over
@@ -77,7 +100,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.words.append(data)
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.words.append(data)
 
     @property
     def text(self):
@@ -188,7 +212,8 @@ def test_the_page_shows_every_run_and_loads_nothing():
     assert page.count("g", "curve") == 13
     assert page.count("g", "mean-curve") == 2
     assert typographic(verdict(study)) in page.text
-    assert not re.search(r"https?://|<script|@import|url\(", text)
+    assert not re.search(r"https?://|<script [^>]|@import|url\(", text)
+    assert text.count("<script>") == 1
 
 
 def test_every_mark_names_its_run():
@@ -232,7 +257,8 @@ def test_hostile_names_stay_text():
         recipe_settings={"plain": {"filter": HOSTILE}},
     )
     text = render(study)
-    assert "<script" not in text
+    assert text.count("<script") == 1  # the page's own
+    assert "alert('x')" not in text
     assert HOSTILE in Page(text).text
 
 
@@ -253,6 +279,175 @@ def test_runs_stopped_early_are_shown_but_not_averaged():
     page = Page(render(make_study({"plain": []}, runs=runs)))
     assert page.count("g", "stopped") == 2  # its mark and its curve
     assert "its numbers are over 1 of 2 runs; 1 stopped early." in page.text
+
+
+def stopped_study(**more):
+    """Six runs halted at step 10 of 40: seeds 2 and 5 went on, seed 6 failed."""
+    halted = [one_run(seed=s, score=s / 10, status="stopped", steps=10) for s in (1, 3, 4)]
+    halted = [dataclasses.replace(run, evaluations=run.evaluations[:2]) for run in halted]
+    lost = one_run(seed=6, score=None, status="failed", steps=10, reason="out of memory")
+    runs = (halted[0], one_run(seed=2, score=0.8), *halted[1:], one_run(seed=5, score=0.9), lost)
+    values = {"runs": runs, "stop_at": 0.25, "keep": 2, "seeds": tuple(r.seeds for r in runs)}
+    return make_study({"plain": []}, **{**values, **more})
+
+
+def test_who_was_cut_is_drawn_and_named():
+    page = Page(render(stopped_study()))
+    assert page.count("line", "stop-line") == 1
+    assert page.count("circle", "end-mark") == 3
+    assert "halted at 10" in page.text
+    assert "Went on: seeds 2, 5. Cut: seeds 1, 3, 4. Failed: seed 6." in page.text
+    assert "failed runs and those stopped early are drawn and counted too" in page.text
+
+
+def test_a_study_that_ran_to_the_end_speaks_of_no_halt():
+    page = Page(render(make_study({"plain": PLAIN})))
+    assert page.count("line", "stop-line") == page.count("circle", "end-mark") == 0
+    assert not re.search("halted|cut there|saved by", page.text, re.IGNORECASE)
+
+
+def test_the_stop_line_stands_at_its_step():
+    study = stopped_study()
+    drawing = curves_chart(
+        study.runs, recipe="plain", metric="f1", everyone=study.runs, place=0, halt=10
+    )
+    # Steps 0 to 40 lie on positions 52 to 348.
+    assert re.search(r'<line x1="126.0" x2="126.0"[^>]*class="stop-line"', drawing)
+
+
+def test_the_step_of_the_halt_is_that_of_the_runs_that_were_cut():
+    runs = [one_run(steps=39), one_run(seed=2, status="stopped", steps=10)]
+    assert halt_step(runs, 0.25) == 10
+    assert halt_step([one_run(steps=37)], 0.25) == 10  # ceil(9.25)
+    assert halt_step([one_run(score=None, status="failed")], 0.25) is None
+
+
+def test_beyond_the_halt_the_mean_is_of_those_left():
+    assert mean_curves(stopped_study().runs, "f1", 10) == [
+        [(0, 0.0), (10, pytest.approx((0.1 + 0.3 + 0.4 + 0.8 + 0.9) / 20))],
+        [(20, pytest.approx(0.425)), (30, pytest.approx(0.6375)), (40, pytest.approx(0.85))],
+    ]
+
+
+def test_what_stopping_early_saved_is_a_fact():
+    fact = early_stopping_fact(stopped_study())
+    note = fact.note.replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
+    # 4 runs of 10 steps and 2 of 40 are 120 of 240 steps, 3 of 6 full runs.
+    assert fact.answer == "50 %"
+    assert note == (
+        "of the steps: 3 full runs paid, not 6; by plan t f + p (1 - f) = "
+        "6 \N{MULTIPLICATION SIGN} 0.25 + 2 \N{MULTIPLICATION SIGN} 0.75 = 3"
+    )
+    assert "Saved by stopping early" in Page(render(stopped_study())).text
+    assert early_stopping_fact(make_study({"plain": PLAIN})) is None
+
+
+def test_a_run_has_one_key_in_all_charts_and_tables():
+    study = make_study({"plain": PLAIN, "steady": [*STEADY[:5], None]})
+    page = Page(render(study))
+    kinds = {
+        kind: [attrs["data-run"] for tag, attrs in page.elements if kind_of(tag, attrs) == kind]
+        for kind in ("run", "curve", "pair", "tr")
+    }
+    keys = [run_key(run) for run in study.runs]
+    assert len(set(keys)) == 12
+    assert sorted(kinds["run"]) == sorted(keys)
+    assert kinds["curve"] == keys[:-1]  # the last one left no evaluation
+    assert kinds["pair"] == [f"{keys[k]} {keys[6 + k]}" for k in range(5)]
+    assert kinds["tr"] == [keys[-1], *keys]  # the failed runs' table, then all
+
+
+def kind_of(tag, attrs):
+    if "data-run" not in attrs:
+        return None
+    return tag if tag == "tr" else attrs["class"].split()[0]
+
+
+def test_runs_without_seeds_have_keys_of_their_own():
+    runs = [Run("plain", {}, "finished", configuration={"folder": f"runs/{k}"}) for k in "ab"]
+    assert run_key(runs[0]) != run_key(runs[1])
+
+
+# --- what readers take along
+
+
+def data_of(text, ending):
+    """The records of the page's link to a file of this name."""
+    links = [attrs for tag, attrs in Page(text).elements if tag == "a"]
+    (link,) = [attrs["href"] for attrs in links if attrs["download"].endswith(ending)]
+    kind, _, data = link.partition(",")
+    assert kind == "data:text/csv;charset=utf-8"
+    return list(csv.DictReader(io.StringIO(unquote(data))))
+
+
+def test_the_data_of_each_figure_are_whole():
+    study = make_study({"plain": PLAIN, "steady": [*STEADY[:5], None]})
+    text = render(study)
+    runs = data_of(text, "demo-runs.csv")
+    assert [run["seed"] for run in runs] == [*"123456", *"123456"]
+    assert {**runs[3], "score": float(runs[3]["score"])} == {
+        "recipe": "plain",
+        "head_seed": "4",
+        "data_seed": "4",
+        "seed": "4",
+        "status": "finished",
+        "reason": "",
+        "metric": "f1",
+        "score": 0.38,
+        "best_score": "0.38",
+        "last_score": "",
+        "test_score": "",
+        "steps": "40",
+        "seconds": "10.0",
+    }
+    assert [run["f1"] for run in data_of(text, "demo-scores.csv")][-2:] == ["0.859", ""]
+    pairs = data_of(text, "demo-pairs-1.csv")
+    assert [float(p["difference"]) for p in pairs] == [
+        b - a for a, b in zip(PLAIN[:5], STEADY, strict=False)
+    ]
+    curves = data_of(text, "demo-curves-1.csv")
+    assert [(c["seed"], int(c["step"]), float(c["f1"])) for c in curves] == [
+        (str(run.seeds["seed"]), step, metrics["f1"])
+        for run in study.of("steady")
+        for step, metrics in run.evaluations
+    ]
+
+
+def test_hostile_names_stay_data():
+    runs = (one_run(HOSTILE, 1, 0.5), one_run(HOSTILE, 2, None, "failed", reason='a,"b"\nc'))
+    text = render(make_study({HOSTILE: []}, runs=runs, name=HOSTILE))
+    records = data_of(text, "-runs.csv")
+    assert [record["recipe"] for record in records] == [HOSTILE, HOSTILE]
+    assert records[1]["reason"] == 'a,"b"\nc'
+    names = [attrs["download"] for tag, attrs in Page(text).elements if tag == "a"]
+    assert all(re.fullmatch(r"[\w.-]+", name) for name in names)
+
+
+def test_only_the_scripts_of_the_page_may_run():
+    text = render(make_study({"plain": PLAIN}))
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
+    assert "default-src 'none'" in text
+
+
+# --- further parts
+
+
+def test_further_parts_stand_in_the_page_with_their_data(monkeypatch):
+    def part(study):
+        body = Markup("<figure><p id='inside'>{}</p></figure>").format(HOSTILE)
+        records = ({"recipe": study.recipes[0], "f1": 0.5},)
+        return Section("further", "More & more", f"Of {HOSTILE}.", body, records)
+
+    monkeypatch.setattr(sections, "SECTIONS", (part, lambda study: None))
+    study = make_study({"plain": PLAIN})
+    text = render(study)
+    assert [s.anchor for s in sections_of(study)] == ["further"]
+    assert data_of(text, "demo-further.csv") == [{"recipe": "plain", "f1": "0.5"}]
+    page = Page(text)
+    assert ("section", {"id": "further"}) in page.elements
+    assert f"More & more Of {HOSTILE}. {HOSTILE}" in page.text
 
 
 def test_where_scores_come_from_is_said():
@@ -288,6 +483,28 @@ def test_two_hundred_runs_stay_under_five_megabytes():
     text = render(dataclasses.replace(study, runs=many))
     assert Page(text).count("g", "run") == 200
     assert len(text.encode()) < 5_000_000
+
+
+def test_two_hundred_runs_stopped_early_stay_far_below():
+    text = render(big_study())
+    assert Page(text).count("g", "run") == 200
+    assert len(text.encode()) < 2_000_000
+
+
+def big_study():
+    """Two hundred runs of sixteen evaluations, most of them cut at the fourth."""
+    runs = []
+    for recipe, seed in itertools.product("abcd", range(50)):
+        score = 0.5 + (seed * 37 % 97) / 400
+        evaluations = tuple((30 * k, {"f1": score * k / 16}) for k in range(1, 17))
+        run = one_run(recipe, seed, score, evaluations=evaluations, steps=480, reason="")
+        if seed % 4:
+            reason = f"rank {seed} of 50 at step 120 with f1 {score / 4:.6g}; the best 12 went on"
+            run = dataclasses.replace(
+                run, status="stopped", evaluations=evaluations[:4], steps=120, reason=reason
+            )
+        runs.append(run)
+    return make_study(dict.fromkeys("abcd", ()), runs=tuple(runs), stop_at=0.25, keep=12)
 
 
 def test_the_same_study_gives_the_same_page():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -235,6 +236,17 @@ def test_recipes_that_come_to_the_same_are_noted(
     assert [record.getMessage() for record in caplog.records] == [
         "recipe same sets nothing here that plain does not: their runs will be equal"
     ]
+
+
+def test_what_preflight_finds_is_said_once_for_all_runs(
+    short: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="hf_stabilizer"):
+        study(short, tmp_path / "s")
+    said = [record.getMessage() for record in caplog.records]
+    few = [line for line in said if "the run has 3 optimizer steps" in line]
+    assert len(few) == 1
+    assert few[0].startswith("plain, stabilised: ")
 
 
 def test_a_record_survives_the_way_through_json() -> None:

@@ -72,6 +72,15 @@ def test_the_table_is_that_of_snedecor_and_cochran():
         found["head x data"]
 
 
+def test_heads_that_do_nothing_at_all_are_not_called_sure():
+    """A fitted head is the same for every seed; what is left are rounding errors."""
+    found = two_way_analysis(*grid([[0.6666666, 0.875, 0.9166666]] * 3))
+    assert found["head"].sum_of_squares == found["rest"].sum_of_squares == 0
+    assert found["head"].shuffled_p == 1
+    assert found["head"].p_value is None
+    assert found["data"].share == 1
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_grids_with_holes_equal_models_fitted_with_and_without_each_factor(seed, repeats):

@@ -13,11 +13,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from hf_stabilizer import __version__
-from hf_stabilizer.cli import init, layers, report, study, train
+from hf_stabilizer.cli import ablate, init, layers, plan_study, report, seeds, study, train
 from hf_stabilizer.cli.parsing import EPILOG, Parser, own_options, read_overrides
 from hf_stabilizer.errors import StabilizerError
 
-COMMANDS = (train, study, report, layers, init)
+COMMANDS = (train, study, plan_study, ablate, report, seeds, layers, init)
 """Modules that add the commands, in the order of `--help`."""
 
 
@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"hf-stabilizer: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        again = "; the same command goes on from there" if words[:1] == ["study"] else ""
+        is_study = words[:1] in (["study"], ["ablate"])
+        again = "; the same command goes on from there" if is_study else ""
         print(f"\nhf-stabilizer: interrupted; what is recorded stays{again}", file=sys.stderr)
         raise SystemExit(130) from None
 

@@ -46,6 +46,8 @@ class InPlaceOf(argparse.Action):
         """Takes the value, and the other is needed no more."""
         setattr(namespace, self.dest, values)
         self._other.required = False
+        # Or it would take the value of the next option that argparse does not know.
+        self._other.nargs = argparse.SUPPRESS
 
 
 def read_overrides(tokens: Sequence[str], own: Sequence[str] = ()) -> dict[str, Any]:
@@ -80,14 +82,7 @@ def read_overrides(tokens: Sequence[str], own: Sequence[str] = ()) -> dict[str, 
 
 
 def _read_values(values: list[str]) -> Any:  # Any: whatever YAML can say
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    def read(text: str) -> Any:
-        try:
-            return YAML(typ="safe", pure=True).load(text)
-        except YAMLError:
-            return text
+    from hf_stabilizer.recipes import read_value as read
 
     if not values:
         return True

@@ -1,14 +1,22 @@
-"""What does `hf-stabilizer report` do? The page of a study, or of runs that exist already."""
+"""What does `hf-stabilizer report` do? The page of a study, or of runs that exist already.
+
+On demand with figures, a Markdown summary, and the section of a model card.
+"""
 
 from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hf_stabilizer.cli.parsing import AddCommand, no_overrides
 from hf_stabilizer.cli.speaking import show_notes
-from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.errors import ConfigurationError, check_choice
+
+if TYPE_CHECKING:
+    from hf_stabilizer.studies.study import Study
 
 
 def add(command: AddCommand) -> None:
@@ -29,6 +37,23 @@ def add(command: AddCommand) -> None:
     report.add_argument(
         "--output", help="HTML file (default: report.html, in the folder if it is one)"
     )
+    report.add_argument(
+        "--figures", metavar="FOLDER", help="also write every figure there, as PNG and SVG"
+    )
+    report.add_argument(
+        "--format", nargs="+", choices=("png", "svg", "pdf"), default=["png", "svg"],
+        help="of the figures (default: png svg)",
+    )  # fmt: skip
+    report.add_argument("--markdown", metavar="FILE", help="also write a summary in Markdown")
+    report.add_argument(
+        "--model-card", "--model_card", metavar="FILE",
+        help="also put seeds, mean and spread, and which weights these are, into this model card; "
+        "a new one if it is not there",
+    )  # fmt: skip
+    report.add_argument(
+        "--model-card-recipe", "--model_card_recipe", metavar="RECIPE",
+        help="whose model it is (default: the recipe with the best mean)",
+    )  # fmt: skip
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -40,6 +65,7 @@ def _report(args: argparse.Namespace) -> None:
     from hf_stabilizer.records import check_folder
     from hf_stabilizer.studies.reading import read_runs
     from hf_stabilizer.studies.report import write_report
+    from hf_stabilizer.studies.study import DEFINITION
     from hf_stabilizer.studies.table import print_study
 
     show_notes()
@@ -49,14 +75,36 @@ def _report(args: argparse.Namespace) -> None:
         greater_is_better=args.greater_is_better,
         recipe=dict(map(_glob_and_name, args.recipe)),
     )
+    if args.model_card_recipe is not None:
+        check_choice(args.model_card_recipe, study.recipes, name="--model-card-recipe")
     if not study.command:
         study = dataclasses.replace(study, command=shlex.join(["hf-stabilizer", *args.argv]))
     alone = Path(args.folders[0]) if len(args.folders) == 1 else Path()
+    if len(args.folders) == 1 and (alone / DEFINITION).is_file():
+        study = dataclasses.replace(study, folder=alone)  # where the predictions lie
     output = Path(args.output or alone / "report.html")
     check_folder(output.parent, key="output")
     page = write_report(study, output)
     print_study(study, Console())
     print(f"\nReport: {page}")
+    for line in _write_more(study, args):
+        print(line)
+
+
+def _write_more(study: Study, args: argparse.Namespace) -> Iterator[str]:
+    """Writes what was asked for beside the page, and tells where it lies."""
+    from hf_stabilizer.studies.figures import save_figures
+    from hf_stabilizer.studies.markdown import write_markdown_summary
+    from hf_stabilizer.studies.model_card import write_model_card
+
+    if args.figures is not None:
+        paths = save_figures(study, args.figures, formats=args.format)
+        yield f"Figures: {args.figures} ({len(paths)} files)"
+    if args.markdown is not None:
+        yield f"Summary: {write_markdown_summary(study, args.markdown)}"
+    if args.model_card is not None:
+        card = write_model_card(study, args.model_card, recipe=args.model_card_recipe)
+        yield f"Model card: {card}"
 
 
 def _glob_and_name(text: str) -> tuple[str, str]:

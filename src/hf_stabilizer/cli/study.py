@@ -5,17 +5,31 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.cli.parsing import AddCommand, InPlaceOf, no_overrides
 from hf_stabilizer.cli.speaking import show_notes, speak_plainly, without_secrets
+from hf_stabilizer.cli.study_options import (
+    add_study_options,
+    engine_options,
+    grid_options,
+    study_options,
+)
 from hf_stabilizer.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hf_stabilizer.studies.study import Study
 
 
 def add(command: AddCommand) -> None:
     """Adds `study`."""
     study = command("study", _study, "Run recipes over the same seeds, and report on them.")
-    config = study.add_argument("config", help="YAML file; none with --command")
+    config = study.add_argument("config", help="YAML file; none with --trainer or --command")
+    study.add_argument(
+        "--trainer", metavar="FILE.py:FUNCTION", action=InPlaceOf, other=config,
+        help="instead: a function from StabilizerArguments to a Trainer; --key value sets its "
+        "arguments",
+    )  # fmt: skip
     study.add_argument(
         "--command", dest="template", metavar="TEMPLATE", action=InPlaceOf, other=config,
         help="instead: the command line of any Trainer script, with {seed}, {data_seed}, "
@@ -29,22 +43,7 @@ def add(command: AddCommand) -> None:
         "--recipes", nargs="+", metavar="RECIPE",
         help="the first is the baseline (default: plain stabilised; with --command: none)",
     )  # fmt: skip
-    study.add_argument("--runs", type=int, help="runs per recipe (default: 6)")
-    study.add_argument(
-        "--stop-at", "--stop_at", type=float, metavar="F",
-        help="stop all but the best runs at this fraction of their steps, in (0, 1); with --keep",
-    )  # fmt: skip
-    study.add_argument("--keep", type=int, metavar="P", help="runs per recipe that go on there")
-    study.add_argument(
-        "--budget", type=float, metavar="B",
-        help="full runs per recipe to spend; sets --runs and --keep (and --stop-at: 0.25)",
-    )  # fmt: skip
-    study.add_argument("--first-seed", type=int, default=1, help="seed of the first run")
-    study.add_argument(
-        "--output-dir", "--output_dir", help="default: the file's, or results/NAME-OF-FILE"
-    )
-    study.add_argument("--workers", type=int, help="processes (default: one per GPU or core)")
-    study.add_argument("--retry-failed", action="store_true", help="repeat runs that raised")
+    add_study_options(study, runs="6", folder="the file's, or results/NAME-OF-FILE")
 
 
 def _study(args: argparse.Namespace) -> None:
@@ -55,34 +54,68 @@ def _study(args: argparse.Namespace) -> None:
         args.overrides["metric_for_best_model"] = args.decides
     from rich.console import Console
 
-    from hf_stabilizer.recipes import read_yaml
-    from hf_stabilizer.studies.report import write_report
     from hf_stabilizer.studies.schedule import run_study
     from hf_stabilizer.studies.table import print_study
 
     speak_plainly()
-    named = args.output_dir or read_yaml(Path(args.config)).get("output_dir")
-    folder = Path(named or Path("results") / Path(args.config).stem)
+    subject, folder = read_subject(args)
     errors = Console(stderr=True)
     errors.print("Checking the configuration, the rows and the model ...", highlight=False)
     study = run_study(
-        args.config,
+        subject,
         recipes=args.recipes or ["plain", "stabilised"],
-        **how_many(args),
         output_dir=folder,
-        workers=args.workers,
-        first_seed=args.first_seed,
-        retry_failed=args.retry_failed,
-        overrides=args.overrides,
-        command=shlex.join(["hf-stabilizer", *without_secrets(args.argv)]),
+        **study_options(args),
         console=errors,
     )
-    page = write_report(study, folder / "report.html")
+    page = keep_report(study, folder)
     print_study(study, Console())
     print(f"\nReport: {page}")
 
 
+def keep_report(study: Study, output_dir: str | Path) -> Path:
+    """Writes the report into the study's folder, and to its URL where it lies at one."""
+    from hf_stabilizer.studies.remote_folder import send_file
+    from hf_stabilizer.studies.report import write_report
+
+    page = write_report(study, (study.folder or Path(output_dir)) / "report.html")
+    send_file(output_dir, page)
+    return page
+
+
+def _place(named: str | Path) -> str | Path:
+    from hf_stabilizer.studies.remote_folder import is_url
+
+    return named if is_url(named) else Path(named)
+
+
+def read_subject(args: argparse.Namespace, *, ending: str = "") -> tuple[Any, str | Path]:
+    """Returns what is studied, a YAML file or a function, and the folder or its URL.
+
+    Args:
+        args: With `config`, `trainer` and `output_dir`.
+        ending: Behind the name of the file where it names the folder.
+    """
+    if args.trainer is None:
+        from hf_stabilizer.recipes import read_yaml
+
+        named = args.output_dir or read_yaml(Path(args.config)).get("output_dir")
+        return args.config, _place(named or Path("results") / (Path(args.config).stem + ending))
+    if args.config is not None:
+        raise ConfigurationError(
+            f"give --trainer or the file {args.config!r}, not both; --trainer comes before "
+            "configuration keys such as --learning_rate"
+        )
+    from hf_stabilizer.studies.trainer_file import read_trainer_file
+
+    function = read_trainer_file(args.trainer)
+    stem = Path(function.file).stem
+    return function, _place(args.output_dir or Path("results") / (stem + ending))
+
+
 def _study_of_command(args: argparse.Namespace) -> None:
+    if args.trainer is not None:
+        raise ConfigurationError("give --command or --trainer, not both")
     if args.config is not None:
         raise ConfigurationError(f"give --command or the file {args.config!r}, not both")
     if args.output_dir is None:
@@ -91,43 +124,36 @@ def _study_of_command(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from hf_stabilizer.studies.commands import RECIPE, run_command_study
+    from hf_stabilizer.studies.place import Engine, open_for_command
     from hf_stabilizer.studies.report import write_report
+    from hf_stabilizer.studies.seed_grid import grid_runs
+    from hf_stabilizer.studies.stopping import read_extent
     from hf_stabilizer.studies.table import print_study
 
     show_notes()
+    grid, runs = grid_options(args), args.runs
+    if args.budget is None:
+        runs = grid_runs(runs=runs, first_seed=args.first_seed, **grid)
+    extent = read_extent(runs=runs, stop_at=args.stop_at, keep=args.keep, budget=args.budget)
     errors = Console(stderr=True)
     note = "A study of a command: every run goes to its end, there is no early stopping."
     errors.print(note, highlight=False)
-    study = run_command_study(
-        args.template,
-        recipes=args.recipes or [RECIPE],
-        **how_many(args),
-        output_dir=args.output_dir,
-        metric=args.decides,
-        workers=args.workers,
-        first_seed=args.first_seed,
-        retry_failed=args.retry_failed,
-        made_by=shlex.join(["hf-stabilizer", *without_secrets(args.argv)]),
-        console=errors,
-    )
+    engine = Engine(**engine_options(args))
+    with open_for_command(args.output_dir, engine) as options:
+        study = run_command_study(
+            args.template,
+            recipes=args.recipes or [RECIPE],
+            runs=extent.runs,
+            stop_at=extent.stopping.stop_at if extent.stopping else None,
+            output_dir=args.output_dir,
+            metric=args.decides,
+            **options,
+            first_seed=args.first_seed,
+            **grid,
+            retry_failed=args.retry_failed,
+            made_by=shlex.join(["hf-stabilizer", *without_secrets(args.argv)]),
+            console=errors,
+        )
     page = write_report(study, Path(args.output_dir) / "report.html")
     print_study(study, Console())
     print(f"\nReport: {page}")
-
-
-def how_many(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs, fraction and runs that go on: as given, or what a budget buys."""
-    if args.budget is None:
-        runs = 6 if args.runs is None else args.runs
-        return {"runs": runs, "stop_at": args.stop_at, "keep": args.keep}
-    for name in ("runs", "keep"):
-        if (value := getattr(args, name)) is not None:
-            raise ConfigurationError(
-                f"--budget {args.budget:g} says how many runs there are, and --{name} {value} says "
-                "so too; leave one of the two out"
-            )
-    from hf_stabilizer.studies.statistics import settings_for_budget
-
-    stop_at = 0.25 if args.stop_at is None else args.stop_at
-    bought = settings_for_budget(args.budget, stop_at=stop_at)
-    return {"runs": bought.runs, "stop_at": bought.stop_at, "keep": bought.keep}

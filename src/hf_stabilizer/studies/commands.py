@@ -30,6 +30,7 @@ from hf_stabilizer.studies.past_run import rescored, to_run
 from hf_stabilizer.studies.progress import StudyProgress
 from hf_stabilizer.studies.reading import deciding_metric
 from hf_stabilizer.studies.run_settings import shared_settings
+from hf_stabilizer.studies.seed_grid import OPTIONS, SeedGrid, plan_seeds, said
 from hf_stabilizer.studies.study import (
     DEFINITION,
     Study,
@@ -43,20 +44,22 @@ RECORD = "run.json"
 OUTPUT = "output"
 RECIPE = "script"
 """The recipe's name where the command has no {recipe}."""
-_LAST_SEED = 2**32 - 1
 
 
 def run_command_study(
     command: str,
     *,
     recipes: Sequence[str] = (RECIPE,),
-    runs: int,
+    runs: int | None = None,
     output_dir: str | Path,
     metric: str | None = None,
     greater_is_better: bool | None = None,
     executor: Executor | None = None,
     workers: int | None = None,
     first_seed: int = 1,
+    head_seeds: int | Sequence[int] | None = None,
+    data_seeds: int | Sequence[int] | None = None,
+    dropout_seeds: int | Sequence[int] | None = None,
     retry_failed: bool = False,
     stop_at: float | None = None,
     keep: int | None = None,
@@ -65,25 +68,29 @@ def run_command_study(
 ) -> Study:
     """Runs a Trainer script with every recipe and the same seeds, and records every run.
 
-    Run k has the seed `first_seed + k - 1` in every placeholder for a seed. Each run is a process
-    of its own with one thread (`OMP_NUM_THREADS=1`), started without a shell; what it prints goes
-    to `log.txt` in the run's folder. Its scores are read from what the Trainer leaves in
-    {output_dir}, as `read_runs` does. A run failed if its exit code is not 0, and its last lines
-    are the reason. If this process dies, its runs are killed with it. Started again it repeats
-    nothing that ended; a run that was cut off or killed begins anew. There is no early stopping,
-    and nothing of what the script writes is deleted.
+    Run k has the seed `first_seed + k - 1` in every placeholder for a seed, or those of the k-th
+    cell of a grid of seeds, where the command has a placeholder for each seed that is varied. Each
+    run is a process of its own with one thread (`OMP_NUM_THREADS=1`), started without a shell; what
+    it prints goes to `log.txt` in the run's folder. Its scores are read from what the Trainer
+    leaves in {output_dir}, as `read_runs` does. A run failed if its exit code is not 0, and its
+    last lines are the reason. If this process dies, its runs are killed with it. Started again it
+    repeats nothing that ended; a run that was cut off or killed begins anew. There is no early
+    stopping, and nothing of what the script writes is deleted.
 
     Args:
         command: The command line, with {output_dir}, at least one of {seed}, {data_seed} and
             {head_seed}, and {recipe} where there are several.
         recipes: What {recipe} stands for, one after the other; the first is the baseline.
-        runs: Runs per recipe, 1 or more.
+        runs: Runs per recipe, 1 or more; None with a grid of seeds: all of it.
         output_dir: Folder of the study; it is made, or it holds the same study from before.
         metric: The metric that decides; None: the script's own `metric_for_best_model`.
         greater_is_better: Its direction; None: as its name and the script have it.
         executor: Where runs execute; None: as many threads here as `workers`.
         workers: Runs at a time, 1 or more; None: two. All see the same devices.
         first_seed: Seed of the first run, in [0, 2^32).
+        head_seeds: Values of {head_seed}: how many, from `first_seed` on, or which (`plan_seeds`).
+        data_seeds: Values of {data_seed}; likewise.
+        dropout_seeds: Values of {seed}; likewise. In most scripts it draws the head, too.
         retry_failed: Repeat runs whose exit code was not 0.
         stop_at: Refused, as is `keep`.
         keep: Refused.
@@ -97,10 +104,16 @@ def run_command_study(
     """
     _refuse_stopping(stop_at, keep)
     template = CommandTemplate.parse(command)
-    workers = _checked(template, recipes, runs, first_seed, executor, workers)
+    grid: SeedGrid = {
+        "head_seeds": head_seeds,
+        "data_seeds": data_seeds,
+        "dropout_seeds": dropout_seeds,
+    }
+    workers = _checked(template, recipes, grid, executor, workers)
     folder = Path(output_dir).absolute()
     check_folder(folder, key="output_dir")
-    seeds = [dict.fromkeys(template.seed_names, first_seed + k) for k in range(runs)]
+    cells = plan_seeds(runs=runs, first_seed=first_seed, **grid)
+    seeds = [{name: cell[name] for name in template.seed_names} for cell in cells]
     asked = _joined(template, recipes, seeds, folder, made_by)
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -158,14 +171,11 @@ def _refuse_stopping(stop_at: float | None, keep: int | None) -> None:
 def _checked(
     template: CommandTemplate,
     recipes: Sequence[str],
-    runs: int,
-    first_seed: int,
+    grid: SeedGrid,
     executor: Executor | None,
     workers: int | None,
 ) -> int:
-    check_whole(runs, "of runs per recipe from 1 up", name="runs", least=1)
-    most = _LAST_SEED + 1 - runs
-    check_whole(first_seed, "in [0, 2^32), and so the last seed", name="first_seed", most=most)
+    _check_varied(template, grid)
     if executor is not None and workers is not None:
         raise ConfigurationError("give an executor or a number of workers, not both")
     workers = 2 if workers is None else workers
@@ -186,6 +196,19 @@ def _checked(
     return workers
 
 
+def _check_varied(template: CommandTemplate, grid: SeedGrid) -> None:
+    for option, name in OPTIONS.items():
+        if dict(grid)[option] is not None and name not in template.seed_names:
+            hint = (
+                "in a script whose --seed draws the head, vary {seed} with dropout_seeds instead"
+                if name == "head_seed" and "seed" in template.seed_names
+                else f"add {{{name}}} where the script takes that seed, or leave {option} out"
+            )
+            raise ConfigurationError(
+                f"{option} cannot be varied: the command has no {{{name}}}; {hint}"
+            )
+
+
 def _joined(
     template: CommandTemplate,
     recipes: Sequence[str],
@@ -202,7 +225,7 @@ def _joined(
         greater_is_better=True,
         seeds=tuple(seeds),
         configuration={"command": template.text},
-        command=made_by or f"run_study({template.text!r}, runs={len(seeds)}, ...)",
+        command=made_by or f"run_study({template.text!r}, {said(seeds)}, ...)",
         versions=versions(),
     )
     if not (folder / DEFINITION).exists():

@@ -2,28 +2,33 @@
 
 Runs of two recipes under the same seeds share the data order and the random numbers of their
 heads, so they are compared pair by pair. Runs that share no seeds, or that tell none, are compared
-as independent samples. The arithmetic is that of `statistics`.
+as independent samples. On a grid of seeds, where pairs share heads or data orders, the tests count
+independent units instead (`statistics.shared_seeds`). The arithmetic is that of `statistics`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from hf_stabilizer.errors import StudyError
 from hf_stabilizer.records import Run
+from hf_stabilizer.studies.compared import Comparison, Grid, Pair, Unpaired
+from hf_stabilizer.studies.seed_grid import WORDS
 from hf_stabilizer.studies.statistics import (
-    Interval,
     final_score,
     holm,
     probability_of_superiority,
     sample_std,
     sign_flip_interval,
     sign_flip_p_value,
-    significance_words,
     smallest_p_value,
     spread_p_value,
+    wilson_interval,
 )
+from hf_stabilizer.studies.statistics.pairs import spread_differences
+from hf_stabilizer.studies.statistics.shared_seeds import shared_seeds
 from hf_stabilizer.studies.statistics.unpaired import (
     permutation_interval,
     permutation_p_value,
@@ -33,104 +38,7 @@ from hf_stabilizer.studies.statistics.unpaired import (
 
 Seeds = tuple[tuple[str, int], ...]
 
-
-@dataclass(frozen=True)
-class Pair:
-    """The scores of two recipes under the same seeds."""
-
-    seeds: tuple[tuple[str, int], ...]
-    """Option names and values of the seeds."""
-    baseline: float
-    """Score of the baseline."""
-    candidate: float
-    """Score of the other recipe."""
-
-    @property
-    def difference(self) -> float:
-        """Candidate minus baseline, in units of the metric."""
-        return self.candidate - self.baseline
-
-
-@dataclass(frozen=True)
-class Unpaired:
-    """The runs of two recipes that share no seeds, as independent samples."""
-
-    baseline_runs: int
-    """Runs of the baseline with a final score."""
-    candidate_runs: int
-    """Runs of the other recipe with a final score."""
-    baseline_mean: float
-    """Mean score of the baseline."""
-    candidate_mean: float
-    """Mean score of the other recipe."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One recipe against the baseline over the seeds that both finished."""
-
-    baseline: str
-    """Name of the recipe compared with."""
-    candidate: str
-    """Name of the recipe in question."""
-    greater_is_better: bool
-    """Direction of the metric."""
-    pairs: tuple[Pair, ...]
-    """Pairs in which both runs have a final score."""
-    dropped: int
-    """Pairs left out because one of the runs has no final score, or was never made."""
-    mean_difference: float | None
-    """Mean of candidate minus baseline, in units of the metric."""
-    interval: Interval | None
-    """95 % interval of that mean (`sign_flip_interval`)."""
-    p_value: float | None
-    """`sign_flip_p_value`, corrected by Holm's method for the number of comparisons."""
-    smallest_p: float
-    """The smallest p-value that so many pairs can reach at all, corrected in the same way."""
-    superiority: float | None
-    """Share of pairs in which the candidate is better, ties counted half (Bouthillier et al.
-    2021, arXiv 2103.03098, section 4): the chance that it wins under a new seed."""
-    baseline_std: float | None
-    """Standard deviation of the baseline over these pairs."""
-    candidate_std: float | None
-    """Standard deviation of the candidate over these pairs."""
-    spread_p: float | None
-    """`spread_p_value`, corrected by Holm's method for the number of comparisons."""
-    superiority_interval: Interval | None = None
-    """95 % Wilson interval of `superiority`."""
-    among: int = 1
-    """Number of comparisons that the p-values are corrected for."""
-    unpaired: Unpaired | None = None
-    """Where the recipes share no seeds: then p-value, interval and superiority are those of
-    `statistics.unpaired`. None: pairs."""
-
-    @property
-    def held(self) -> str:
-        """What the comparison stands on, in words: "6 pairs", "4 and 5 unpaired runs"."""
-        if self.unpaired:
-            runs = self.unpaired.baseline_runs, self.unpaired.candidate_runs
-            return f"{runs[0]} and {runs[1]} unpaired runs"
-        return "one pair" if len(self.pairs) == 1 else f"{len(self.pairs)} pairs"
-
-    @property
-    def differences(self) -> tuple[float, ...]:
-        """Candidate minus baseline of each pair, e.g. for `seeds_needed`."""
-        return tuple(pair.difference for pair in self.pairs)
-
-    @property
-    def words(self) -> str:
-        """A sentence where these pairs cannot reach p <= .05, whatever they show; else empty."""
-        if self.unpaired:
-            is_enough = self.smallest_p <= 0.05
-            return "" if is_enough else f"{self.held} cannot reach p <= 0.05, whatever they show"
-        return significance_words(self.differences, comparisons=self.among)
-
-    @property
-    def gain(self) -> float | None:
-        """The mean difference, turned so that positive is better."""
-        if self.mean_difference is None:
-            return None
-        return self.mean_difference if self.greater_is_better else -self.mean_difference
+__all__ = ["Comparison", "Grid", "Pair", "Unpaired", "compare", "comparisons", "corrected"]
 
 
 def compare(runs: Iterable[Run], baseline: str, candidate: str) -> Comparison:
@@ -152,8 +60,8 @@ def compare(runs: Iterable[Run], baseline: str, candidate: str) -> Comparison:
     first, second = _by_seeds(everything, baseline), _by_seeds(everything, candidate)
     # A run that failed before its metric was known says True for want of better knowledge.
     greater_is_better = all(run.greater_is_better for run in everything)
-    before, after = _scores(everything, baseline), _scores(everything, candidate)
-    if before and after and not first.keys() & second.keys():
+    if _are_unpaired(first, second, everything, (baseline, candidate)):
+        before, after = _sample(everything, baseline), _sample(everything, candidate)
         return _unpaired(baseline, candidate, greater_is_better, before, after)
     unknown = [run for run in everything if run.recipe in (baseline, candidate) and not run.seeds]
     pairs, dropped = [], len(unknown)
@@ -163,13 +71,28 @@ def compare(runs: Iterable[Run], baseline: str, candidate: str) -> Comparison:
             dropped += 1
         else:
             pairs.append(Pair(seeds, a, b))
-    return _comparison(baseline, candidate, greater_is_better, tuple(pairs), dropped)
+    plain = _comparison(baseline, candidate, greater_is_better, tuple(pairs), dropped)
+    return _on_grid(plain)
 
 
 def comparisons(runs: Iterable[Run], recipes: Sequence[str]) -> tuple[Comparison, ...]:
     """Returns each later recipe compared with the first, p-values corrected by Holm's method."""
     everything = tuple(runs)
-    found = [compare(everything, recipes[0], name) for name in recipes[1:]]
+    return corrected([compare(everything, recipes[0], name) for name in recipes[1:]])
+
+
+def corrected(found: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Returns the comparisons with p-values corrected by Holm's method for their number.
+
+    Example:
+        >>> def run(recipe, seed, score):
+        ...     return Run(recipe, {"seed": seed}, "finished", best_score=score)
+        >>> runs = [run("plain", s, 0.5) for s in range(6)]
+        >>> runs += [run("swa", s, 0.6 + s / 100) for s in range(6)]
+        >>> twice = corrected([compare(runs, "plain", "swa"), compare(runs, "swa", "plain")])
+        >>> [(c.p_value, c.smallest_p, c.among) for c in twice]
+        [(0.0625, 0.0625, 2), (0.0625, 0.0625, 2)]
+    """
     mean_p = _corrected([c.p_value for c in found])
     spread_p = _corrected([c.spread_p for c in found])
     return tuple(
@@ -212,36 +135,94 @@ def _comparison(
     )
 
 
+def _on_grid(plain: Comparison) -> Comparison:
+    """The comparison with its pairs' shared seeds honoured, if they share any."""
+    shared = shared_seeds([dict(pair.seeds) for pair in plain.pairs])
+    if shared is None:
+        return plain
+    before = [pair.baseline for pair in plain.pairs]
+    after = [pair.candidate for pair in plain.pairs]
+    means = shared.mean(before), shared.mean(after)
+    units = shared.of(plain.differences)
+    share = plain.superiority or 0.0
+    return replace(
+        plain,
+        mean_difference=means[1] - means[0],
+        interval=sign_flip_interval(units),
+        p_value=sign_flip_p_value(units),
+        smallest_p=smallest_p_value(len(units)),
+        superiority_interval=wilson_interval(share * len(units), len(units)),
+        spread_p=sign_flip_p_value(shared.of(spread_differences(before, after))),
+        grid=Grid(
+            levels=tuple((name, shared.levels[name]) for name in WORDS if name in shared.levels),
+            units=tuple(units),
+            baseline_mean=means[0],
+            candidate_mean=means[1],
+            chosen=None if shared.chosen is None else len(shared.chosen),
+        ),
+    )
+
+
+class _Sample(NamedTuple):
+    """The scores of one recipe, and what they are worth where its runs share seeds."""
+
+    scores: Sequence[float]
+    units: Sequence[float]
+    mean: float
+
+
 def _unpaired(
-    baseline: str,
-    candidate: str,
-    greater_is_better: bool,
-    before: Sequence[float],
-    after: Sequence[float],
+    baseline: str, candidate: str, greater_is_better: bool, before: _Sample, after: _Sample
 ) -> Comparison:
     """The comparison of two recipes whose runs share no seeds."""
-    means = sum(before) / len(before), sum(after) / len(after)
+    units = before.units, after.units
     return Comparison(
         baseline=baseline,
         candidate=candidate,
         greater_is_better=greater_is_better,
         pairs=(),
         dropped=0,
-        mean_difference=means[1] - means[0],
-        interval=permutation_interval(before, after),
-        p_value=permutation_p_value(before, after),
-        smallest_p=smallest_unpaired_p_value(len(before), len(after)),
-        superiority=superiority_of_unpaired(before, after, greater_is_better=greater_is_better),
-        baseline_std=sample_std(before),
-        candidate_std=sample_std(after),
+        mean_difference=after.mean - before.mean,
+        interval=permutation_interval(*units),
+        p_value=permutation_p_value(*units),
+        smallest_p=smallest_unpaired_p_value(len(before.units), len(after.units)),
+        superiority=superiority_of_unpaired(
+            before.scores, after.scores, greater_is_better=greater_is_better
+        ),
+        baseline_std=sample_std(before.scores),
+        candidate_std=sample_std(after.scores),
         spread_p=None,
-        unpaired=Unpaired(len(before), len(after), *means),
+        unpaired=Unpaired(
+            len(before.scores),
+            len(after.scores),
+            before.mean,
+            after.mean,
+            None if units == (before.scores, after.scores) else (len(units[0]), len(units[1])),
+        ),
     )
 
 
-def _scores(runs: Iterable[Run], recipe: str) -> list[float]:
-    scores = (final_score(run) for run in runs if run.recipe == recipe)
-    return [score for score in scores if score is not None]
+def _are_unpaired(
+    first: Mapping[Seeds, float | None],
+    second: Mapping[Seeds, float | None],
+    runs: Iterable[Run],
+    recipes: tuple[str, str],
+) -> bool:
+    scored = {run.recipe for run in runs if final_score(run) is not None}
+    return set(recipes) <= scored and not first.keys() & second.keys()
+
+
+def _sample(runs: Iterable[Run], recipe: str) -> _Sample:
+    known = [
+        (score, run.seeds)
+        for run in runs
+        if run.recipe == recipe and (score := final_score(run)) is not None
+    ]
+    scores = [score for score, _ in known]
+    shared = shared_seeds([seeds for _, seeds in known]) if all(s for _, s in known) else None
+    if shared is None:
+        return _Sample(scores, scores, sum(scores) / len(scores))
+    return _Sample(scores, shared.of(scores), shared.mean(scores))
 
 
 def _by_seeds(runs: Iterable[Run], recipe: str) -> dict[Seeds, float | None]:

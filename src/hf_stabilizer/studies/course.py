@@ -26,8 +26,10 @@ from hf_stabilizer.studies.events import EventLog
 from hf_stabilizer.studies.executors import WorkerDiedError
 from hf_stabilizer.studies.full_disk import DiskFullError
 from hf_stabilizer.studies.halting import forget_halt, set_back
+from hf_stabilizer.studies.in_process import InProcess
 from hf_stabilizer.studies.progress import StudyProgress
 from hf_stabilizer.studies.stopping import Stopping
+from hf_stabilizer.studies.trainable import Trainable
 from hf_stabilizer.studies.worker import run_first_part, run_once, run_rest
 
 ATTEMPTS = 3
@@ -37,9 +39,13 @@ ATTEMPTS = 3
 class Job(NamedTuple):
     """One run that is to be there in the end."""
 
-    configuration: Configuration
+    trainable: Trainable
     folder: Path
-    data: Path
+
+    @property
+    def configuration(self) -> Configuration:
+        """What the run does."""
+        return self.trainable.configuration
 
     @property
     def recipe(self) -> str:
@@ -52,9 +58,9 @@ class Job(NamedTuple):
         return f"{self.recipe} {self.folder.name}"
 
     @property
-    def arguments(self) -> tuple[Configuration, str, str]:
+    def arguments(self) -> tuple[Trainable, str]:
         """What a worker is handed."""
-        return self.configuration, str(self.folder), str(self.data)
+        return self.trainable, str(self.folder)
 
 
 class _Task(NamedTuple):
@@ -92,6 +98,7 @@ class Course:
         self._begun: set[Future[Run]] = set()
         self._attempts: Counter[tuple[Path, str]] = Counter()
         self._jobs: list[Job] = []
+        self._is_open = False
 
     def go(self, jobs: Sequence[Job]) -> None:
         """Works until every run is over.
@@ -103,6 +110,8 @@ class Course:
         try:
             for job in jobs:
                 self._open(job)
+                self._take_what_is_done()
+            self._is_open = True
             for recipe in dict.fromkeys(job.recipe for job in jobs):
                 self._choose(recipe)
             while self._pending:
@@ -130,25 +139,39 @@ class Course:
         if task.event == "started":  # what a run that was cut off left behind
             shutil.rmtree(task.job.folder, ignore_errors=True)
         self._attempts[task.job.folder, task.event] += 1
+        is_here = isinstance(self._pool, InProcess)
+        if is_here:  # it is over when `submit` returns
+            self._note(task.event, task.job)
         try:
             future = self._pool.submit(task.function, *task.arguments)
+        except StudyError:
+            raise
         except RuntimeError as error:  # BrokenExecutor, or after its shutdown
             raise StudyError(
                 f"the executor takes no more runs ({first_line(error)}); start the study again: it "
                 "repeats nothing that was finished"
             ) from error
         self._pending[future] = task
+        if is_here:
+            self._begun.add(future)
 
-    def _look(self) -> None:
-        done, _ = wait(self._pending, timeout=0.5, return_when=FIRST_COMPLETED)
-        self._progress.look({task.job.folder: task.job.title for task in self._pending.values()})
-        for future in [*done, *(f for f in self._pending if f.running())]:
-            if future not in self._begun:
-                self._begun.add(future)
-                self._note(self._pending[future].event, self._pending[future].job)
-        for future in done:
+    def _take_what_is_done(self) -> None:
+        for future in [future for future in self._pending if future.done()]:
+            self._begin(future)
             self._begun.discard(future)
             self._take(future, self._pending.pop(future))
+
+    def _begin(self, future: Future[Run]) -> None:
+        if future not in self._begun:
+            self._begun.add(future)
+            self._note(self._pending[future].event, self._pending[future].job)
+
+    def _look(self) -> None:
+        wait(self._pending, timeout=0.5, return_when=FIRST_COMPLETED)
+        self._progress.look({task.job.folder: task.job.title for task in self._pending.values()})
+        for future in [future for future in self._pending if future.running()]:
+            self._begin(future)
+        self._take_what_is_done()
 
     def _take(self, future: Future[Run], task: _Task) -> None:
         try:
@@ -183,6 +206,8 @@ class Course:
 
     def _choose(self, recipe: str) -> None:
         """Ranks the runs of a recipe once all of them have got to the halt."""
+        if not self._is_open:
+            return
         jobs = {job.folder: job for job in self._jobs if job.recipe == recipe}
         is_waiting = any(task.job.recipe == recipe for task in self._pending.values())
         if self._stopping is None or is_waiting:

@@ -12,35 +12,33 @@ from concurrent.futures import Executor
 
 from rich.console import Console
 
-from hf_stabilizer.configuration import Configuration
-from hf_stabilizer.dry_run import Cost, rehearse_run
+from hf_stabilizer.dry_run import Cost
 from hf_stabilizer.errors import first_line
 from hf_stabilizer.studies import formats
 from hf_stabilizer.studies.course import Job
-from hf_stabilizer.studies.executors import LocalWorkers
 from hf_stabilizer.studies.statistics import cost, spent
 from hf_stabilizer.studies.stopping import Stopping
 from hf_stabilizer.studies.study import Study
-from hf_stabilizer.studies.worker import be_quiet
+from hf_stabilizer.studies.worker import probe
 
 
 def announce(
     jobs: Sequence[Job], pool: Executor, stopping: Stopping, *, is_new: bool, console: Console
 ) -> None:
     """Says before the first run what the study will cost; a new one is probed."""
-    recipes = {job.recipe: job.configuration for job in jobs}
+    recipes = {job.recipe: job.trainable for job in jobs}
     runs = len(jobs) // len(recipes)
     _say(describe_plan(len(recipes), runs, stopping), console)
     if not is_new:
         return
     costs: list[Cost] = []
     try:
-        for configuration in recipes.values():
-            costs += [found] if (found := pool.submit(probe, configuration).result()) else []
+        for trainable in recipes.values():
+            costs += [found] if (found := pool.submit(probe, trainable).result()) else []
     except Exception as error:  # an estimate that fails is no reason not to run
         _say(f"The probe failed: {first_line(error)}", console)
         return
-    workers = pool.workers if isinstance(pool, LocalWorkers) else 1
+    workers = getattr(pool, "workers", 1)
     _say(describe_probe(costs, runs, stopping, workers=workers), console)
 
 
@@ -53,25 +51,24 @@ def _say(sentence: str, console: Console) -> None:
     console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
-def probe(configuration: Configuration) -> Cost | None:
-    """Trains and evaluates a few batches on a model that is thrown away; None: it would fail."""
-    be_quiet()
-    return rehearse_run(configuration.values).cost
-
-
 def describe_plan(recipes: int, runs: int, stopping: Stopping) -> str:
     """Returns a sentence about what was asked for.
 
     Example:
         >>> describe_plan(1, 20, Stopping(0.25, 5))
         'Plan: 20 runs to 0.25 of their steps, the best 5 to the end: 8.75 full runs, not 20.'
+        >>> describe_plan(1, 20, Stopping(0.25, 4, ("keep=4",)))[-33:]
+        'Set by the rule of dodge: keep=4.'
     """
     each = "" if recipes == 1 else f" per recipe ({recipes} recipes)"
     full = cost(runs, stopping.stop_at, stopping.keep)
-    return (
+    said = (
         f"Plan: {runs} runs to {stopping.stop_at:g} of their steps, the best {stopping.keep} to "
         f"the end: {full:.4g} full runs{each}, not {runs}."
     )
+    if not stopping.filled_in:
+        return said
+    return f"{said} Set by the rule of dodge: {', '.join(stopping.filled_in)}."
 
 
 def describe_probe(costs: Sequence[Cost], runs: int, stopping: Stopping, *, workers: int) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,15 @@ class Event:
 
 
 class EventLog:
-    """Appends to the file of events; one process does so at a time."""
+    """Appends to the file of events; one process does so at a time.
 
-    def __init__(self, folder: Path):
-        self._path = folder / EVENTS
+    Args:
+        folder: Folder of the study.
+        then: Called after each event.
+    """
+
+    def __init__(self, folder: Path, *, then: Callable[[], None] = lambda: None):
+        self._path, self._then = folder / EVENTS, then
         self._seen = {(e.event, e.recipe, e.run) for e in read_events(folder)}
 
     def add(self, event: str, recipe: str = "", run: str = "", **details: Any) -> None:
@@ -56,6 +61,7 @@ class EventLog:
             file.flush()
             os.fsync(file.fileno())
         self._seen.add((event, recipe, run))
+        self._then()
 
     def has(self, event: str, recipe: str, run: str) -> bool:
         """Whether it has happened to that run, now or in an earlier start."""

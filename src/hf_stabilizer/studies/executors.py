@@ -21,6 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
 
 from hf_stabilizer.errors import ConfigurationError, StudyError
+from hf_stabilizer.studies.elsewhere import one_thread
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,11 +45,11 @@ class LocalWorkers(Executor):
         workers = default_workers() if workers is None else workers
         if workers < 1:
             raise ConfigurationError(f"workers must be 1 or more, got {workers!r}")
-        devices = _visible_devices()
+        devices = visible_devices()
         self._tasks: queue.Queue[_Task | None] = queue.Queue()
         self._stopping = False
         self._slots = [
-            _Slot(self._tasks, {**_environment(threads), **_device(devices, number)}, threads)
+            _Slot(self._tasks, {**one_thread(threads), **_device(devices, number)}, threads)
             for number in range(workers)
         ]
 
@@ -163,7 +164,7 @@ class _Slot:
 
 def default_workers() -> int:
     """Returns one worker per visible GPU, or else one per core."""
-    return len(_visible_devices()) or _cores()
+    return len(visible_devices()) or _cores()
 
 
 def _cores() -> int:
@@ -172,7 +173,8 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _visible_devices() -> list[str]:
+def visible_devices() -> list[str]:
+    """Returns what CUDA_VISIBLE_DEVICES may name: the GPUs that this process may use."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [device for device in named.split(",") if device.strip() not in ("", "-1")]
@@ -183,14 +185,6 @@ def _visible_devices() -> list[str]:
 
 def _device(devices: list[str], number: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {}
-
-
-def _environment(threads: int) -> dict[str, str]:
-    return {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",  # the tokenizer warns about every later fork otherwise
-    }
 
 
 def _start_worker(environment: dict[str, str], threads: int) -> None:

@@ -51,6 +51,8 @@ def recipe_in_path(folder: Path) -> str:
         ('llrd', 'swa')
         >>> recipe_in_path(Path("results/roberta-v2")), recipe_in_path(Path("plain/seed_3"))
         ('roberta-v2', 'plain')
+        >>> recipe_in_path(Path("results/plain-seed-1-data-seed-1"))
+        'plain'
     """
     for path in (folder, *folder.parents):
         if name := _without_seeds(path.name):
@@ -101,7 +103,7 @@ def _matches(name: str) -> list[re.Match[str]]:
 
 
 def _without_seeds(name: str) -> str:
-    for match in _matches(name):
-        name = name.replace(match[0], "\0")
+    for start, end in sorted((match.span() for match in _matches(name)), reverse=True):
+        name = f"{name[:start]}\0{name[end:]}"
     name = re.sub(rf"[{re.escape(_EDGES)}]*\0[{re.escape(_EDGES)}]*", "-", name).strip(_EDGES)
     return re.sub(_COUNT, "", name).strip(_EDGES)

@@ -1,11 +1,12 @@
 """How is a number written so that its digits mean something?
 
-Plain ASCII, for terminals, verdicts and reports alike.
+Plain ASCII, for terminals, verdicts and reports alike; `typographic` dresses it for pages.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterable
 
@@ -72,3 +73,17 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def typographic(text: str) -> str:
+    """Returns text with true minus signs, dashes for absent numbers and unbroken units.
+
+    Example:
+        >>> typographic("-0.5") == "\N{MINUS SIGN}0.5", typographic("-") == "\N{EN DASH}"
+        (True, True)
+    """
+    if text == NOTHING:
+        return "\N{EN DASH}"
+    text = re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", text)
+    text = re.sub(r"\bp ([=<]) (?=\d)", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text)
+    return re.sub(r"(?<=\d) (?=(%|s|h|min)\b|%)", "\N{NO-BREAK SPACE}", text)

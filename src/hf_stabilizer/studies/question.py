@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hf_stabilizer.configuration import SECRETS, SEEDS, Configuration, load_configuration
 from hf_stabilizer.errors import ConfigurationError, StudyError
+from hf_stabilizer.recipes import Recipe, load_recipe
 from hf_stabilizer.records import versions
-from hf_stabilizer.studies.stopping import Stopping
+from hf_stabilizer.studies.seed_grid import said
+from hf_stabilizer.studies.stopping import LOOKS, Stopping, says_when
 from hf_stabilizer.studies.study import DEFINITION, Study, read_definition
 
 logger = logging.getLogger(__name__)
@@ -35,19 +39,25 @@ NOT_COMPARED = (
 
 
 def load_recipes(
-    config: str | Path | Mapping[str, Any],
-    recipes: Sequence[str],
+    config: str | Path | Mapping[str, Any] | Callable[..., Configuration],
+    recipes: Sequence[str] | Mapping[str, Mapping[str, Any]],
     overrides: Mapping[str, Any] | None,
 ) -> dict[str, Configuration]:
     """Returns one checked configuration per recipe, all of them about the same scores.
+
+    Args:
+        config: Path of a YAML file, or a mapping with the same keys; or what reads a recipe.
+        recipes: Names or YAML files; or a mapping from the name of each to its settings.
+        overrides: Keys that beat both.
 
     Raises:
         ConfigurationError: A recipe is named twice or asks for other rows, another task or metric;
             or the configuration pins a seed, which a study sets itself.
     """
+    load = config if callable(config) else partial(load_configuration, config)
     found: dict[str, Configuration] = {}
-    for recipe in recipes:
-        configuration = load_configuration(config, recipe=recipe, overrides=overrides)
+    for recipe in _overlays(recipes):
+        configuration = load(recipe=recipe, overrides=overrides)
         if configuration.recipe in found:
             raise ConfigurationError(f"the recipe {configuration.recipe!r} is named twice")
         found[configuration.recipe] = configuration
@@ -62,6 +72,48 @@ def load_recipes(
     _check_one_question(found)
     _note_equals(list(found.values()))
     return found
+
+
+def _overlays(
+    recipes: Sequence[str] | Mapping[str, Mapping[str, Any]],
+) -> list[Recipe]:
+    if not isinstance(recipes, Mapping):
+        return [load_recipe(name) for name in recipes]
+    for name, settings in recipes.items():
+        # The name becomes that of a folder.
+        if not isinstance(name, str) or not re.fullmatch(r"[\w+-][\w.+-]*", name):
+            raise ConfigurationError(
+                f"a recipe's name must be of letters, digits, '.', '+', '-' and '_', got {name!r}"
+            )
+        if not isinstance(settings, Mapping):
+            raise ConfigurationError(
+                f"recipe {name!r} must be a mapping of configuration keys, got {settings!r}; a "
+                "recipe that ships, or a file, is named in a list"
+            )
+    return [Recipe(name, settings, "") for name, settings in recipes.items()]
+
+
+def look_often(
+    base: Configuration, configurations: Mapping[str, Configuration], stopping: Stopping
+) -> tuple[Configuration, dict[str, Configuration], Stopping]:
+    """Sets ten evaluations per epoch in each configuration that does not say when to evaluate.
+
+    Runs that are ranked early need many looks (Dodge et al. 2020, section 5). Where an epoch has
+    fewer steps, each of them is evaluated.
+
+    Returns:
+        The three, with what was set in `Stopping.filled_in`.
+    """
+
+    def often(one: Configuration) -> Configuration:
+        return one if says_when(one.given) else one.with_values(evaluations_per_epoch=LOOKS)
+
+    silent = [name for name, one in configurations.items() if not says_when(one.given)]
+    if silent:
+        of = "" if len(silent) == len(configurations) else f" for {', '.join(silent)}"
+        said = (*stopping.filled_in, f"evaluations_per_epoch={LOOKS}{of}")
+        stopping = replace(stopping, filled_in=said)
+    return often(base), {name: often(one) for name, one in configurations.items()}, stopping
 
 
 def _note_equals(configurations: Sequence[Configuration]) -> None:
@@ -99,6 +151,7 @@ def define_study(
     *,
     command: str,
     stopping: Stopping | None = None,
+    ablation: Mapping[str, Any] | None = None,
 ) -> Study:
     """Returns the study that is asked for, joined with what the folder holds of it.
 
@@ -117,15 +170,16 @@ def define_study(
         recipe_settings={name: _overlay(base, c) for name, c in configurations.items()},
         stop_at=stopping.stop_at if stopping else None,
         keep=stopping.keep if stopping else None,
-        command=command or _call(list(configurations), len(seeds), stopping),
+        command=command or _call(list(configurations), seeds, stopping),
         versions=versions(),
+        ablation=ablation,
     )
     return _joined(asked, folder) if (folder / DEFINITION).exists() else _fresh(asked, folder)
 
 
-def _call(recipes: list[str], runs: int, stopping: Stopping | None) -> str:
+def _call(recipes: list[str], seeds: Sequence[Mapping[str, int]], stopping: Stopping | None) -> str:
     early = f", stop_at={stopping.stop_at}, keep={stopping.keep}" if stopping else ""
-    return f"run_study(..., recipes={recipes}, runs={runs}{early})"
+    return f"run_study(..., recipes={recipes}, {said(seeds)}{early})"
 
 
 def _overlay(base: Configuration, other: Configuration) -> dict[str, Any]:
@@ -153,12 +207,15 @@ def _fresh(asked: Study, folder: Path) -> Study:
 
 def _joined(asked: Study, folder: Path) -> Study:
     there = read_definition(folder)
+    _check_same_source(there, asked, folder)
     differences = _differences("configuration", there.configuration, asked.configuration)
     for name in set(there.recipes) & set(asked.recipes):
         differences += _differences(
             f"recipe {name}", there.recipe_settings[name], asked.recipe_settings[name]
         )
     differences += _other_halts(there, asked)
+    if there.ablation and asked.ablation and there.ablation != asked.ablation:
+        differences.append("its ablation has other remedies")
     if differences:
         raise StudyError(
             f"{str(folder)!r} holds another study: {'; '.join(differences[:4])}; "
@@ -170,7 +227,20 @@ def _joined(asked: Study, folder: Path) -> Study:
         recipes=(*there.recipes, *new),
         seeds=(*there.seeds, *(s for s in asked.seeds if s not in there.seeds)),
         recipe_settings={**there.recipe_settings, **asked.recipe_settings},
+        ablation=asked.ablation or there.ablation,
     )
+
+
+def _check_same_source(there: Study, asked: Study, folder: Path) -> None:
+    """Refuses a function of people's own that is another by now."""
+    name, source = (asked.configuration.get(key) for key in ("trainer", "trainer_source"))
+    was = there.configuration.get("trainer_source")
+    if name and name == there.configuration.get("trainer") and source != was:
+        raise StudyError(
+            f"the source of {name} has changed since the study in {str(folder)!r} was started; "
+            "name another output folder, or take the change back; if it changes nothing that a "
+            f"run computes, write {source!r} in place of {was!r} into its {DEFINITION}"
+        )
 
 
 def _other_halts(there: Study, asked: Study) -> list[str]:

@@ -40,7 +40,7 @@ RECORD = "run.json"
 DEPTH = 4
 """Levels of folders that are searched below each folder that is named."""
 
-_SMALLER_IS_BETTER = (
+SMALLER_IS_BETTER = (
     *("loss", "error", "mse", "mae", "perplexity", "ppl", "wer", "cer", "nll", "brier"),
 )
 
@@ -225,7 +225,7 @@ def _decide(
         )
     if greater_is_better is not None:
         return name, greater_is_better
-    if name.lower().endswith(_SMALLER_IS_BETTER):
+    if name.lower().endswith(SMALLER_IS_BETTER):
         return name, False
     stated = {one.greater_is_better for one in found if one.decides == name} - {None}
     return name, stated != {False}

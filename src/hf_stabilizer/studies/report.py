@@ -1,14 +1,16 @@
 """What does a careful reader need to see of a study, on one page that needs no network?
 
-The page is `report.html.j2` with `report.css`, filled here and drawn by `charts`. It holds no
-date and no random part: the same study gives the same file.
+The page is `report.html.j2` with `report.css` and `report.js`, filled here and drawn by `charts`;
+`sections` adds to it. It holds no date and no random part: the same study gives the same file.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +21,35 @@ from markupsafe import Markup
 
 from hf_stabilizer.errors import StudyError
 from hf_stabilizer.records import Run, write_atomically
-from hf_stabilizer.studies import charts, formats
+from hf_stabilizer.studies import charts, formats, sections
 from hf_stabilizer.studies.comparison import Comparison, comparisons
+from hf_stabilizer.studies.data_links import (
+    curve_records,
+    data_link,
+    file_stem,
+    pair_records,
+    run_records,
+    score_records,
+)
+from hf_stabilizer.studies.facts import facts_of
+from hf_stabilizer.studies.section import Section
 from hf_stabilizer.studies.statistics import RecipeSummary, final_score, summary_rows
-from hf_stabilizer.studies.verdict import focus, outcome, study_decimals, verdict_parts
+from hf_stabilizer.studies.verdict import outcome, study_decimals, verdict_parts
 
 if TYPE_CHECKING:
     from hf_stabilizer.studies.study import Study
+
+Content = dict[str, Any]  # Any: the names that the template uses
 
 
 def write_report(study_or_folder: Study | str | os.PathLike[str], path: str | Path) -> Path:
     """Writes the study as one self-contained HTML file and returns its path.
 
     The file loads nothing: no scripts, fonts, images or styles from elsewhere, and its content
-    security policy forbids them. Folders on the way are made; an older report is replaced.
+    security policy forbids them. Its one small script, allowed by its hash, names what is pointed
+    at, sorts tables and saves drawings as SVG; without it the page is whole, too, and the data
+    behind each figure can be saved as CSV. Folders on the way are made; an older report is
+    replaced.
 
     Args:
         study_or_folder: A `Study`, finished or under way, or the folder that holds one.
@@ -73,30 +90,18 @@ def render(study: Study) -> str:
     )
     decimals = study_decimals(study)
     environment.filters.update(
-        score=lambda value: typographic(formats.number(value, decimals)),
-        change=lambda value: typographic(formats.number(value, decimals, signed=True)),
-        p_value=lambda p: typographic(formats.p_value(p)),
+        score=lambda value: formats.typographic(formats.number(value, decimals)),
+        change=lambda value: formats.typographic(formats.number(value, decimals, signed=True)),
+        p_value=lambda p: formats.typographic(formats.p_value(p)),
         # Runs of other programs need not tell their time.
-        duration=lambda s: typographic(formats.duration(s) if s else formats.NOTHING),
+        duration=lambda s: formats.typographic(formats.duration(s) if s else formats.NOTHING),
         setting=setting_text,
         which_run=charts.which_run,
-        typographic=typographic,
+        run_key=charts.run_key,
+        is_finite=lambda value: value is not None and math.isfinite(value),
+        typographic=formats.typographic,
     )
     return environment.get_template("report.html.j2").render(**_content(study))
-
-
-def typographic(text: str) -> str:
-    """Returns text with true minus signs, dashes for absent numbers and unbroken units.
-
-    Example:
-        >>> typographic("-0.5") == "\N{MINUS SIGN}0.5", typographic("-") == "\N{EN DASH}"
-        (True, True)
-    """
-    if text == formats.NOTHING:
-        return "\N{EN DASH}"
-    text = re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", text)
-    text = re.sub(r"\bp ([=<]) (?=\d)", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text)
-    return re.sub(r"(?<=\d) (?=(%|s|h|min)\b|%)", "\N{NO-BREAK SPACE}", text)
 
 
 def setting_text(value: Any) -> str:  # Any: whatever YAML can say
@@ -107,18 +112,6 @@ def setting_text(value: Any) -> str:  # Any: whatever YAML can say
         ('true', 'null', '[1, 2]', 'swa')
     """
     return value if isinstance(value, str) else json.dumps(value, default=str, sort_keys=True)
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One of the few numbers that stand large under the verdict."""
-
-    question: str
-    """What it answers."""
-    answer: str
-    """The number."""
-    note: str
-    """What stands behind it."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +137,18 @@ def settings_of(study: Study) -> Settings:
     return Settings(tuple(differing), tuple(common))
 
 
-def _content(study: Study) -> dict[str, Any]:  # Any: the names that the template uses
+def _content(study: Study) -> Content:
     rows = summary_rows(study.runs, study.recipes)
     found = comparisons(study.runs, study.recipes) if study.recipes else ()
+    parts = sections_of(study)
+    script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
+    stem = file_stem(study.name)
     return {
         "study": study,
+        "stem": stem,
         "planned": len(study.seeds) * len(study.recipes),
         "verdict": verdict_parts(study),
-        "facts": _facts(study, rows, found),
+        "facts": facts_of(study, rows, found),
         "rows": rows,
         "comparisons": [(one, outcome(one)) for one in found],
         "paired": any(not one.unpaired for one in found),
@@ -160,32 +157,61 @@ def _content(study: Study) -> dict[str, Any]:  # Any: the names that the templat
         "seed_names": charts.seed_names(name for run in study.runs for name in run.seeds),
         "failed": [run for run in study.runs if run.status == "failed"],
         "stopped": sum(row.stopped for row in rows),
-        "total_seconds": sum(run.seconds for run in study.runs),
         "settings": settings_of(study),
-        "strip": charts.strip_chart(
-            study.runs, rows, metric=study.metric, greater_is_better=study.greater_is_better
-        ),
-        "pair_charts": [
-            charts.pairs_chart(one, metric=study.metric, place=place)
-            for place, one in enumerate(found, 1)
-        ],
-        "curves": _curves(study),
+        **_figures(study, found, rows),
+        "sections": parts,
+        "section_data": [data_link(part.records, f"{stem}-{part.anchor}") for part in parts],
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
 
 
-def _curves(study: Study) -> list[Markup]:
-    if not any(charts.mean_curve([run], study.metric) for run in study.runs):
+def _figures(study: Study, found: Sequence[Comparison], rows: Sequence[RecipeSummary]) -> Content:
+    stem, metric = file_stem(study.name), study.metric
+    return {
+        "strip": charts.strip_chart(
+            study.runs, rows, metric=metric, greater_is_better=study.greater_is_better
+        ),
+        "strip_data": data_link(score_records(study), f"{stem}-scores"),
+        "pair_charts": [
+            charts.pairs_chart(one, metric=metric, place=place)
+            for place, one in enumerate(found, 1)
+        ],
+        "pair_data": [
+            data_link(pair_records(one), f"{stem}-pairs-{place}")
+            for place, one in enumerate(found, 1)
+        ],
+        "curves": _curves(study, stem),
+        "halted": any(charts.halt_step(study.of(r), study.stop_at) for r in study.recipes),
+        "runs_data": data_link(run_records(study), f"{stem}-runs", label="runs (CSV)"),
+    }
+
+
+def _curves(study: Study, stem: str) -> list[Content]:
+    if not any(charts.curve(run, study.metric) for run in study.runs):
         return []
-    return [
-        charts.curves_chart(
-            [run for run in study.runs if run.recipe == recipe],
-            recipe=recipe,
-            metric=study.metric,
-            everyone=study.runs,
-            place=place,
+    found = []
+    for place, recipe in enumerate(study.recipes):
+        runs = study.of(recipe)
+        halt = charts.halt_step(runs, study.stop_at)
+        chart = charts.curves_chart(
+            runs, recipe=recipe, metric=study.metric, everyone=study.runs, place=place, halt=halt
         )
-        for place, recipe in enumerate(study.recipes)
-    ]
+        records = curve_records(runs, study.metric)
+        found.append(
+            {
+                "recipe": recipe,
+                "chart": chart,
+                "words": charts.who_was_cut(runs, halt) if halt is not None else "",
+                "data": data_link(records, f"{stem}-curves-{place}"),
+            }
+        )
+    return found
+
+
+def sections_of(study: Study) -> tuple[Section, ...]:
+    """Returns the further parts of the page that the study has something to show in."""
+    return tuple(part for make in sections.SECTIONS if (part := make(study)) is not None)
 
 
 def _scored_on(runs: Sequence[Run]) -> str:
@@ -207,61 +233,3 @@ def _scored_on(runs: Sequence[Run]) -> str:
         "Scores are the best of each run on the validation rows. As the best of several looks, "
         "they are a little optimistic, alike for every recipe that is evaluated equally often."
     )
-
-
-def _facts(study: Study, rows: Sequence[RecipeSummary], found: Sequence[Comparison]) -> list[Fact]:
-    decimals = study_decimals(study)
-    failed = sum(row.failed for row in rows)
-    tail = [Fact("Failed runs", f"{failed} of {len(study.runs)}", _failed_note(rows))]
-    seconds = {row.recipe: row.seconds for row in rows}
-    total = formats.duration(sum(run.seconds for run in study.runs))
-    if not found:
-        return [*_facts_of_one(rows, study.metric, decimals), *tail, Fact("Cost", total, "in all")]
-    chosen = focus(found)
-    before, after = seconds[chosen.baseline], seconds[chosen.candidate]
-    ratio = f"{after / before:.1f} \N{MULTIPLICATION SIGN}" if before and after else "-"
-    note = f"{formats.duration(before)} \N{RIGHTWARDS ARROW} {formats.duration(after)} a run"
-    cost = Fact("At which cost", ratio, f"{note}, {total} in all")
-    return [*_facts_of_pair(chosen, study.metric, decimals), *tail, cost]
-
-
-def _facts_of_one(rows: Sequence[RecipeSummary], metric: str, decimals: int) -> list[Fact]:
-    return [
-        fact
-        for row in rows
-        for fact in (
-            Fact("Mean", formats.number(row.mean, decimals), f"{metric}, {row.scored} runs"),
-            Fact("Spread", formats.number(row.std, decimals), "standard deviation"),
-            Fact("Worst run", formats.number(row.worst, decimals), metric),
-        )
-    ]
-
-
-def _facts_of_pair(chosen: Comparison, metric: str, decimals: int) -> list[Fact]:
-    arrow = " \N{RIGHTWARDS ARROW} "
-    ends = [formats.number(end, decimals, signed=True) for end in chosen.interval or ()]
-    sure = f"95 % interval {' to '.join(ends)}" if ends else _no_interval(chosen)
-    spread = [formats.number(s, decimals) for s in (chosen.baseline_std, chosen.candidate_std)]
-    return [
-        Fact(
-            "By how much",
-            formats.number(chosen.mean_difference, decimals, signed=True),
-            f"{metric}, {chosen.baseline}{arrow}{chosen.candidate}",
-        ),
-        Fact("How sure", formats.p_value(chosen.p_value), f"{sure}, {chosen.held}"),
-        Fact(
-            "Spread",
-            arrow.join(spread) if chosen.candidate_std is not None else formats.NOTHING,
-            "standard deviation"
-            + (f", {formats.p_value(chosen.spread_p)}" if chosen.spread_p is not None else ""),
-        ),
-    ]
-
-
-def _no_interval(chosen: Comparison) -> str:
-    return f"no 95 % interval: {'too few runs' if chosen.unpaired else 'under six pairs'}"
-
-
-def _failed_note(rows: Sequence[RecipeSummary]) -> str:
-    counts = [f"{row.recipe} {row.failed}" for row in rows if row.failed]
-    return ", ".join(counts) or "every run ended well"

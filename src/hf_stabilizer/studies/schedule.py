@@ -10,84 +10,119 @@ same question or is refused; it may ask for more seeds or more recipes.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from hf_stabilizer.argument_checks import LAST_SEED
-from hf_stabilizer.configuration import SEEDS, Configuration, load_configuration
-from hf_stabilizer.errors import ConfigurationError, StabilizerError, StudyError, check_whole
+from hf_stabilizer.errors import ConfigurationError, StabilizerError, StudyError
 from hf_stabilizer.records import check_folder, run_name
-from hf_stabilizer.run import check, prepare_data
 from hf_stabilizer.studies.command_template import is_command
 from hf_stabilizer.studies.commands import run_command_study
 from hf_stabilizer.studies.course import Course, Job, is_over
 from hf_stabilizer.studies.estimate import announce, conclude
 from hf_stabilizer.studies.events import EventLog
-from hf_stabilizer.studies.executors import LocalWorkers
 from hf_stabilizer.studies.full_disk import DiskFullError, is_disk_full
+from hf_stabilizer.studies.in_process import is_here
+from hf_stabilizer.studies.place import Engine, Place, open_for_command, open_place
 from hf_stabilizer.studies.progress import StudyProgress
-from hf_stabilizer.studies.question import define_study, load_recipes
-from hf_stabilizer.studies.stopping import Stopping, check_halt, read_stopping
+from hf_stabilizer.studies.question import define_study, load_recipes, look_often
+from hf_stabilizer.studies.seed_grid import SeedGrid, grid_runs, plan_seeds
+from hf_stabilizer.studies.stopping import Stopping, read_extent
 from hf_stabilizer.studies.study import Study, run_folder, write_definition
-from hf_stabilizer.tasks import PreparedTask
+from hf_stabilizer.studies.subject import Asked, open_subject, prepare_all
+from hf_stabilizer.studies.trainable import Trainable
 
 
 def run_study(
-    config: str | Path | Mapping[str, Any],
+    config: Asked,
     *,
-    recipes: Sequence[str] = ("plain",),
-    runs: int,
+    recipes: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("plain",),
+    runs: int | None = None,
     stop_at: float | None = None,
     keep: int | None = None,
+    budget: float | None = None,
     output_dir: str | Path,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     workers: int | None = None,
+    address: str | None = None,
+    launcher: str | None = None,
     first_seed: int = 1,
+    head_seeds: int | Sequence[int] | None = None,
+    data_seeds: int | Sequence[int] | None = None,
+    dropout_seeds: int | Sequence[int] | None = None,
     retry_failed: bool = False,
     overrides: Mapping[str, Any] | None = None,
+    ablation: Mapping[str, Any] | None = None,
     command: str = "",
     console: Console | None = None,
 ) -> Study:
     """Runs every recipe with the same seeds and records every run, the failed ones too.
 
-    Run k of a recipe has head, data and dropout seed `first_seed + k - 1`; runs of two recipes
-    with the same seeds are a pair. Of each recipe the best model by validation is kept.
+    Run k of a recipe has head, data and dropout seed `first_seed + k - 1`, or the k-th cell of a
+    grid of seeds; runs of two recipes with the same seeds are a pair. Of each recipe the best model
+    by validation is kept.
 
     With `stop_at=f` and `keep=p` the t = `runs` runs of each recipe are trained to step
     ceil(f * max_steps), with schedules that span the whole training. They are ranked by the best
     validation score so far, ties by seed, collapsed and failed ones last. The best p go on, bit for
     bit as if they had never been halted; the others are recorded as "stopped", each with the one
     checkpoint from which it could go on. That costs t f + p (1 - f) full runs per recipe. `keep`
-    equal to `runs` stops none.
+    equal to `runs` stops none. What is left open follows from the recipe `dodge`: f = 0.25,
+    p = round(t f / (1 + f)), and 10 evaluations per epoch where neither configuration nor recipe
+    says when to evaluate.
 
     Killed and started again it repeats nothing that was finished, neither first parts nor whole
     runs; what was under way begins anew, from the halt where there was one. A run whose worker dies
     is tried three times. A larger `keep` and more `runs` join what is there.
 
+    A function is called once for each recipe before the study, on the CPU, and then for each run.
+    It ends with `return Trainer(prepare_model(model, args), args=args, ..., **stabilize(args))`;
+    what it leaves out of that is told before any run. Unless told otherwise a study evaluates once
+    per epoch and keeps the best weights; `metric_for_best_model` decides, else the first metric
+    that is computed, else the loss. It goes to worker processes with cloudpickle; changed in its
+    source, it is another study.
+
     Args:
-        config: Path of a YAML file, a mapping with the same keys, or a command line of any Trainer
-            script with {seed}, {data_seed}, {output_dir} in it, whose `trainer_state.json` is read.
-        recipes: Names or YAML files; the first is the baseline of the comparison.
-        runs: Runs per recipe, 1 or more; six is the fewest that can show p < .05.
+        config: Path of a YAML file, a mapping with the same keys; a function from
+            `StabilizerArguments` to a Trainer, or to a Trainer and test rows; or a command line of
+            any Trainer script with {seed}, {data_seed}, {output_dir} in it, whose
+            `trainer_state.json` is read.
+        recipes: Names or YAML files, or a mapping such as `{"plain": {}, "swa": {"averaging":
+            "swa"}}` from names to settings; the first is the baseline of the comparison.
+        runs: Runs per recipe, 1 or more; None: six, the fewest that can show p < .05, or the whole
+            grid of seeds.
         stop_at: f, fraction of each run's optimizer steps, in (0, 1), with an evaluation at or
-            before it; None: all go to the end. Dodge et al. found .2 to .3 good.
-        keep: p, runs of each recipe that go on, in [1, runs]; given exactly if `stop_at` is.
-        output_dir: Folder of the study; it is made, or it holds the same study from before.
-        executor: Where runs execute; None: `LocalWorkers`, one process per GPU or core. From a
-            script, call this under `if __name__ == "__main__":`, as those processes import it.
-        workers: Number of local processes; only without `executor`.
+            before it; None: all go to the end, unless `keep` or `budget` is given. Dodge et al.
+            found .2 to .3 good.
+        keep: p, runs of each recipe that go on, in [1, runs].
+        budget: B, full runs per recipe to spend, 1 or more; sets `runs` to
+            (B - p (1 - f)) / f and `keep` to p = B / 2, rounded down. With it leave these two out.
+        output_dir: Folder of the study; it is made, or it holds the same study from before. On a
+            cluster all machines see it. Or a URL that fsspec opens, e.g. "s3://BUCKET/NAME": the
+            study works in a mirror, which `folder` of the result names, and the weights stay there.
+        executor: Where runs execute: "local" (or None), one process per GPU or core; "in-process";
+            "ray" or "dask", a cluster; or any `Executor`. From a script, call this under
+            `if __name__ == "__main__":`, as local processes import it.
+        workers: Number of processes on this machine; not with an executor of one's own.
+        address: Address of a running cluster, with "ray" or "dask"; None: one on this machine.
+        launcher: Command line such as "accelerate launch --num_processes 2", under which each run
+            is trained by several processes, one run at a time, on this machine.
         first_seed: Seed of the first run.
+        head_seeds: Seeds of the new parameters: how many, from `first_seed` on, or which. With this
+            or one of the next two every combination of them is a run (`plan_seeds`), and what is
+            not named stays at `first_seed`; with `runs` a balanced part of that grid. Runs that
+            share a seed are no independent pairs, and the comparison knows it.
+        data_seeds: Seeds of the order of the data; likewise.
+        dropout_seeds: Seeds of dropout; likewise.
         retry_failed: Repeat runs that raised; those whose worker died are repeated anyhow.
-        overrides: Keys that beat file and recipes; of a command line `metric_for_best_model` alone.
+        overrides: Keys that beat file and recipes; of a function fields of `StabilizerArguments`,
+            and `task`; of a command line `metric_for_best_model` alone.
+        ablation: Which recipes are the arms of an ablation (`Study.ablation`); `ablate` gives it.
         command: The command line that makes the study again, for the report.
         console: Where progress is shown; None: standard error.
 
@@ -97,63 +132,85 @@ def run_study(
     Raises:
         ConfigurationError: Something cannot be right; before any run, with nothing overwritten.
         DataError: The rows are not as the configuration says; likewise.
+        MissingDependencyError: Ray, Dask or the file system of the URL is not installed.
         StudyError: The folder holds another study or a damaged record, another process works on
-            it, or nothing more can be written there.
+            it, nothing more can be written there, or workers do not see it; there is no cluster.
 
     Source: the early stopping is Dodge, Ilharco, Schwartz, Farhadi, Hajishirzi, Smith 2020
     (arXiv:2002.06305), section 5; continuing from checkpoints instead of keeping all runs alive is
     ours.
     """
+    grid: SeedGrid = {
+        "head_seeds": head_seeds,
+        "data_seeds": data_seeds,
+        "dropout_seeds": dropout_seeds,
+    }
+    if budget is None:
+        runs = grid_runs(runs=runs, first_seed=first_seed, **grid)
+    extent = read_extent(runs=runs, stop_at=stop_at, keep=keep, budget=budget)
+    stopping, runs = extent.stopping, extent.runs
+    engine = Engine(executor, workers, address, launcher)
     if is_command(config):
-        return run_command_study(
-            str(config),
-            recipes=("script",) if tuple(recipes) == ("plain",) else recipes,
-            runs=runs,
-            output_dir=output_dir,
-            metric=_only_metric(overrides or {}),
-            executor=executor,
-            workers=workers,
-            first_seed=first_seed,
-            retry_failed=retry_failed,
-            stop_at=stop_at,
-            keep=keep,
-            made_by=command,
-            console=console,
-        )
-    _check_numbers(runs, executor, workers, first_seed)
-    stopping = read_stopping(stop_at, keep, runs=runs)
+        with open_for_command(output_dir, engine) as options:
+            return run_command_study(
+                str(config),
+                recipes=("script",) if tuple(recipes) == ("plain",) else tuple(recipes),
+                runs=runs,
+                output_dir=output_dir,
+                metric=_only_metric(overrides or {}),
+                **options,
+                first_seed=first_seed,
+                **grid,
+                retry_failed=retry_failed,
+                stop_at=stopping.stop_at if stopping else None,
+                made_by=command,
+                console=console,
+            )
     console = console or Console(stderr=True)
-    folder = Path(output_dir)
-    configurations = load_recipes(config, recipes, overrides)
-    seeds = [dict.fromkeys(SEEDS, first_seed + k) for k in range(runs)]
-    base = load_configuration(config, overrides=overrides)
-    study = define_study(folder, base, configurations, seeds, command=command, stopping=stopping)
-    check_folder(folder, key="output_dir")
-    absent = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder):
-        try:
-            jobs = _jobs(folder, configurations, seeds, stopping)
-        except StabilizerError:
-            _remove(absent)
-            raise
-        write_definition(study, folder)
-        events = EventLog(folder)
-        events.add("opened", runs=runs, stop_at=stop_at, keep=keep)
-        _work(
-            jobs,
-            executor,
-            workers,
+    with open_place(output_dir, engine) as place:
+        folder = place.folder
+        subject = open_subject(config)
+        if not is_here(executor):
+            subject.check_portable()
+        configurations = load_recipes(subject.load, recipes, overrides)
+        seeds = plan_seeds(runs=runs, first_seed=first_seed, **grid)
+        base = subject.load(overrides=overrides)
+        if stopping is not None:
+            base, configurations, stopping = look_often(base, configurations, stopping)
+        study = define_study(
+            folder,
+            base,
+            configurations,
+            seeds,
+            command=command,
             stopping=stopping,
-            retry_failed=retry_failed,
-            events=events,
-            console=console,
+            ablation=ablation,
         )
-        events.add("closed")
-    study = Study.from_folder(folder)
-    if stopping is not None:
-        conclude(study, console)
-    return study
+        check_folder(folder, key="output_dir")
+        absent = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone_in(folder):
+            try:
+                trainables = prepare_all(subject, configurations, folder, stopping)
+            except StabilizerError:
+                _remove(absent)
+                raise
+            write_definition(study, folder)
+            events = EventLog(folder, then=place.push)
+            events.add("opened", runs=runs, stop_at=study.stop_at, keep=study.keep)
+            _work(
+                _jobs(folder, trainables, seeds),
+                place,
+                stopping=stopping,
+                retry_failed=retry_failed,
+                events=events,
+                console=console,
+            )
+            events.add("closed")
+        study = Study.from_folder(folder)
+        if stopping is not None:
+            conclude(study, console)
+        return study
 
 
 def _only_metric(overrides: Mapping[str, Any]) -> str | None:
@@ -166,19 +223,6 @@ def _only_metric(overrides: Mapping[str, Any]) -> str | None:
         )
     metric = overrides.get("metric_for_best_model")
     return None if metric is None else str(metric)
-
-
-def _check_numbers(
-    runs: int, executor: Executor | None, workers: int | None, first_seed: int
-) -> None:
-    if runs < 1:
-        raise ConfigurationError(f"runs must be 1 or more, got {runs!r}")
-    if executor is not None and workers is not None:
-        raise ConfigurationError("give an executor or a number of workers, not both")
-    if workers is not None and workers < 1:
-        raise ConfigurationError(f"workers must be 1 or more, got {workers!r}")
-    last = LAST_SEED + 1 - runs
-    check_whole(first_seed, "in [0, 2^32), and so the last seed", name="first_seed", most=last)
 
 
 @contextlib.contextmanager
@@ -211,45 +255,19 @@ def _remove(absent: Sequence[Path]) -> None:
 
 
 def _jobs(
-    folder: Path,
-    configurations: Mapping[str, Configuration],
-    seeds: list[dict[str, int]],
-    stopping: Stopping | None,
+    folder: Path, trainables: Mapping[str, Trainable], seeds: list[dict[str, int]]
 ) -> list[Job]:
-    """Prepares the rows once for all, checks that each recipe can run, and lists the runs."""
-    rows = {name: _rows(folder, configuration) for name, configuration in configurations.items()}
-    for name, configuration in configurations.items():
-        prepared = PreparedTask.load_from(rows[name])
-        check(configuration, prepared)
-        if stopping is not None:
-            check_halt(configuration, prepared, stopping)
+    """Lists the runs, pairs side by side."""
     return [
-        Job(
-            configuration.with_values(**seed),
-            run_folder(folder, name, run_name(seed)),
-            rows[name],
-        )
+        Job(trainable.with_seeds(seed), run_folder(folder, name, run_name(seed)))
         for seed in seeds
-        for name, configuration in configurations.items()
+        for name, trainable in trainables.items()
     ]
-
-
-def _rows(folder: Path, configuration: Configuration) -> Path:
-    """Returns where the tokenised rows lie; a study keeps the rows that it began with."""
-    model = configuration.model
-    said = {**asdict(configuration.data), **asdict(model), "metrics": None}
-    key = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    path = folder / "data" / key
-    if not PreparedTask.is_saved_in(path):
-        shutil.rmtree(path, ignore_errors=True)
-        prepare_data(configuration).save_to(path)
-    return path
 
 
 def _work(
     jobs: list[Job],
-    executor: Executor | None,
-    workers: int | None,
+    place: Place,
     *,
     stopping: Stopping | None,
     retry_failed: bool,
@@ -260,8 +278,7 @@ def _work(
     if done == len(jobs) and stopping is None:
         return
     # On Ctrl-C what is recorded stays, and what is under way in workers of ours is given up.
-    place = LocalWorkers(workers) if executor is None else contextlib.nullcontext(executor)
-    with place as pool:
+    with place.open() as pool:
         if stopping is not None:
             announce(jobs, pool, stopping, is_new=not events.has_any("started"), console=console)
         progress = StudyProgress(len(jobs), done, console=console)

@@ -1,24 +1,27 @@
-"""How does a study stop early? At a fraction of training, and so that some of the runs go on.
+"""How many runs, stopped where, and how many go on? As asked, and else by the rule of `dodge`.
 
     cost per recipe in full runs = t f + p (1 - f)        Dodge et al. 2020, section 5
+    the rule for a budget of B full runs:  p = B / 2,  t = (B - p (1 - f)) / f,  f = 0.25
 
-t runs are trained to the fraction f of their steps, the best p of them to the end.
+t runs are trained to the fraction f of their steps, the best p of them to the end. What is left
+open follows from the rule: B cancels out of p = t f / (1 + f). Imports no torch.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Container
+from dataclasses import dataclass, field
 
-from hf_stabilizer.arguments import stabilize
-from hf_stabilizer.configuration import Configuration
 from hf_stabilizer.errors import ConfigurationError, check_whole
-from hf_stabilizer.evaluation import EvaluationsPerEpochCallback
-from hf_stabilizer.silent_mistakes.timetable import LONGEST, planned_steps, timetable
-from hf_stabilizer.steps import resolve_step
-from hf_stabilizer.tasks import PreparedTask
+from hf_stabilizer.studies.statistics import runs_to_keep, settings_for_budget
+from hf_stabilizer.studies.statistics.budgets import STOP_AT
+
+RUNS = 6
+"""Runs per recipe where nothing is said: the fewest pairs that can show p < .05."""
+LOOKS = 10
+"""Evaluations per epoch of a study that stops early, where nothing says when to evaluate."""
+SAY_WHEN = ("evaluations_per_epoch", "eval_strategy", "eval_steps")
+"""The configuration keys that say when to evaluate."""
 
 
 @dataclass(frozen=True)
@@ -29,59 +32,94 @@ class Stopping:
     """f: fraction of each run's optimizer steps, in (0, 1)."""
     keep: int
     """p: runs of each recipe that go on to the end."""
+    filled_in: tuple[str, ...] = field(default=(), compare=False)
+    """What the rule set, as nothing was said of it: "keep=4"."""
 
 
-def read_stopping(stop_at: float | None, keep: int | None, *, runs: int) -> Stopping | None:
-    """Returns how the study stops early, None if it does not.
+@dataclass(frozen=True)
+class Extent:
+    """How many runs a study has, and how it stops early."""
+
+    runs: int
+    """t: runs per recipe."""
+    stopping: Stopping | None
+    """None: all go to the end."""
+
+
+def read_extent(
+    *,
+    runs: int | None = None,
+    stop_at: float | None = None,
+    keep: int | None = None,
+    budget: float | None = None,
+) -> Extent:
+    """Returns how many runs there are and how they stop early, what is left open filled in.
+
+    Any of `stop_at`, `keep` and `budget` asks for early stopping. `stop_at` left open is 0.25,
+    `keep` is round(t f / (1 + f)), at least 1: the p for which the t runs are what `dodge` starts.
+
+    Args:
+        runs: t, 1 or more; None: 6, or what the budget buys.
+        stop_at: f, fraction of each run's optimizer steps, in (0, 1).
+        keep: p, in [1, runs].
+        budget: B, in full runs per recipe, 1 or more; it sets `runs` and `keep`.
 
     Raises:
-        ConfigurationError: One is given without the other, or is out of range.
+        ConfigurationError: A number outside its range, or `runs` or `keep` beside a budget.
 
     Example:
-        >>> read_stopping(0.25, 5, runs=20)
-        Stopping(stop_at=0.25, keep=5)
+        >>> read_extent(runs=20, stop_at=0.25)
+        Extent(runs=20, stopping=Stopping(stop_at=0.25, keep=4, filled_in=('keep=4',)))
+        >>> read_extent(budget=10) == Extent(25, Stopping(0.25, 5))
+        True
+        >>> read_extent()
+        Extent(runs=6, stopping=None)
+
+    Source: Dodge et al. 2020, arXiv 2002.06305, section 5.
     """
+    if budget is not None:
+        return _bought(budget, runs=runs, stop_at=stop_at, keep=keep)
+    started = RUNS if runs is None else runs
+    if started < 1:
+        raise ConfigurationError(f"runs must be 1 or more, got {started!r}")
     if stop_at is None and keep is None:
-        return None
-    if stop_at is None or keep is None:
-        raise ConfigurationError(
-            f"stop_at and keep belong together, got stop_at={stop_at!r} and keep={keep!r}; give "
-            "both, or none to run all to the end"
-        )
+        return Extent(started, None)
+    fraction = _fraction(STOP_AT if stop_at is None else stop_at)
+    kept = runs_to_keep(started, fraction) if keep is None else keep
+    wanted = f"of runs in [1, {started}], the runs started"
+    check_whole(kept, wanted, name="keep", least=1, most=started)
+    filled_in = [f"stop_at={fraction:g}"] if stop_at is None else []
+    filled_in += [f"keep={kept}"] if keep is None else []
+    return Extent(started, Stopping(fraction, int(kept), tuple(filled_in)))
+
+
+def _bought(budget: float, *, runs: int | None, stop_at: float | None, keep: int | None) -> Extent:
+    for name, value in (("runs", runs), ("keep", keep)):
+        if value is not None:
+            raise ConfigurationError(
+                f"a budget of {budget:g} says how many runs there are, and {name} {value} says so "
+                "too; leave one of the two out"
+            )
+    found = settings_for_budget(budget, stop_at=_fraction(STOP_AT if stop_at is None else stop_at))
+    filled_in = [f"runs={found.runs}", f"keep={found.keep}"]
+    filled_in += [f"stop_at={found.stop_at:g}"] if stop_at is None else []
+    return Extent(found.runs, Stopping(found.stop_at, found.keep, tuple(filled_in)))
+
+
+def _fraction(stop_at: float) -> float:
     is_number = isinstance(stop_at, int | float) and not isinstance(stop_at, bool)
     if not is_number or not 0 < stop_at < 1:
         raise ConfigurationError(
             f"stop_at must be a fraction of the run in (0, 1), got {stop_at!r}; 0.2 to 0.3 is good"
         )
-    check_whole(keep, f"of runs in [1, {runs}], the runs started", name="keep", least=1, most=runs)
-    return Stopping(float(stop_at), int(keep))
+    return float(stop_at)
 
 
-def check_halt(configuration: Configuration, prepared: PreparedTask, stopping: Stopping) -> None:
-    """Checks that a run can be halted there and ranked by what is known by then.
+def says_when(given: Container[str]) -> bool:
+    """Returns whether keys that were given say when to evaluate.
 
-    Raises:
-        ConfigurationError: No step comes after the halt, or no evaluation before it.
+    Example:
+        >>> says_when(frozenset({"eval_steps", "seed"})), says_when(frozenset({"seed"}))
+        (True, False)
     """
-    trial = {"use_cpu": True, "fp16": False, "tf32": None}  # asks for no GPU
-    with TemporaryDirectory() as folder:
-        args = configuration.arguments(output_dir=str(Path(folder)), **trial)
-        callbacks = stabilize(args)["callbacks"]
-    steps, per_epoch = planned_steps(args, len(prepared.train))
-    assert steps is not None and per_epoch is not None  # noqa: PT018  # rows have a number
-    halt = resolve_step(stopping.stop_at, steps, name="stop_at")
-    if halt >= steps:
-        raise ConfigurationError(
-            f"stop_at={stopping.stop_at!r} is step {halt} of the {steps} steps of recipe "
-            f"{configuration.recipe!r}: nothing is left to stop; set a smaller stop_at"
-        )
-    times = [c.times for c in callbacks if isinstance(c, EvaluationsPerEpochCallback)]
-    seen = timetable(args, min(steps, LONGEST), per_epoch, times).evaluations
-    if not any(0 < step <= halt for step in seen):
-        first = next((step for step in seen if step), steps)
-        raise ConfigurationError(
-            f"stop_at={stopping.stop_at!r} is step {halt} of the {steps} steps of recipe "
-            f"{configuration.recipe!r}, and the first evaluation comes at step {first}: there is "
-            f"nothing to rank by; set evaluations_per_epoch to {math.ceil(per_epoch / halt)} or "
-            f"more, or stop_at to {math.ceil(100 * first / steps) / 100} or more"
-        )
+    return any(key in given for key in SAY_WHEN)

@@ -58,7 +58,7 @@ class Study:
     ablation: Mapping[str, Any] | None = None
     """Which recipes are the arms of an ablation: `{"baseline": recipe, "all": recipe, "remedies":
     {remedy: {"alone": recipe, "without": recipe}}}`; None: the study is none."""
-    folder: Path | None = None
+    folder: Path | None = field(default=None, compare=False)
     """Where the study lies; None for one that was put together in memory."""
 
     def of(self, recipe: str) -> tuple[Run, ...]:

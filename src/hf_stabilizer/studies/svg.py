@@ -113,6 +113,7 @@ def drawing(
         *head,
         *parts,
         cls=f"chart {name.partition('-')[0]}",
+        data_name=name,
         viewBox=f"0 0 {width:g} {height:g}",
         role="img",
         aria_labelledby=f"{name}-title {name}-desc",

@@ -2,7 +2,8 @@
 
 It names what won, by how much, how sure that is and at which cost, or says that no difference can
 be claimed, and why. A claim needs p <= .05 in the exact paired test, corrected for the number of
-comparisons; the spread is judged by its own test, apart from the mean.
+comparisons; on a grid of seeds that test counts independent units instead of pairs. The spread is
+judged by its own test, apart from the mean.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hf_stabilizer.studies import formats
 from hf_stabilizer.studies.comparison import Comparison, comparisons
+from hf_stabilizer.studies.seed_grid import WORDS
 from hf_stabilizer.studies.statistics import (
     RecipeSummary,
     final_score,
@@ -126,7 +128,12 @@ def _difference(chosen: Comparison, metric: str, decimals: int, count: int) -> t
 
 
 def _too_few(chosen: Comparison, metric: str, decimals: int, needed: int) -> str:
-    if chosen.unpaired:
+    if chosen.grid:
+        reason = (
+            f"{chosen.held}, cannot reach p < {LEVEL} in an exact test, whatever they show "
+            f"({needed} of each seed can)"
+        )
+    elif chosen.unpaired:
         reason = (
             f"{chosen.held} cannot reach p < {LEVEL} in an exact test, whatever they show "
             f"({needed} pairs of runs with the same seeds can)"
@@ -150,8 +157,9 @@ def _order(chosen: Comparison) -> tuple[str, str]:
 
 
 def _means(chosen: Comparison, decimals: int) -> str:
-    if chosen.unpaired:
-        exact = [chosen.unpaired.candidate_mean, chosen.unpaired.baseline_mean]
+    told = chosen.unpaired or chosen.grid
+    if told:
+        exact = [told.candidate_mean, told.baseline_mean]
     else:
         sums = [sum(p.candidate for p in chosen.pairs), sum(p.baseline for p in chosen.pairs)]
         exact = [total / len(chosen.pairs) for total in sums]
@@ -176,10 +184,16 @@ def _certainty(chosen: Comparison, decimals: int, count: int) -> str:
     else:
         share = chosen.superiority or 0.0
         wins = (share if claimed == "better" else 1 - share) * pairs
-        parts.append(f"better with {wins:g} of {pairs} seeds")
+        parts.append(f"better with {wins:g} of {_won(chosen)}")
+    if pairs > 1 and chosen.given:
+        parts.append("all with " + " and ".join(f"{WORDS[n]} seed {s}" for n, s in chosen.given))
     if chosen.dropped:
         parts.append(f"{chosen.dropped} more without both scores")
     return ", ".join(parts)
+
+
+def _won(chosen: Comparison) -> str:
+    return chosen.held if chosen.grid else f"{len(chosen.pairs)} seeds"
 
 
 def _cost(chosen: Comparison, rows: Sequence[RecipeSummary]) -> str:

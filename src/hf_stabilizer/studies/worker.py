@@ -9,44 +9,44 @@ Everything that crosses the border between processes is plain: paths, a configur
 
 from __future__ import annotations
 
-import functools
+import gc
 import logging
-import os
 import shutil
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import transformers
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_stabilizer.configuration import Configuration
+from hf_stabilizer.dry_run import Cost
 from hf_stabilizer.outcome import read_evaluations
 from hf_stabilizer.records import Run, read_run, write_run
-from hf_stabilizer.run import Part, execute, record_failure
+from hf_stabilizer.run import Part, record_failure
 from hf_stabilizer.studies.choosing import HALTED
 from hf_stabilizer.studies.full_disk import DiskFullError, is_disk_full
 from hf_stabilizer.studies.halting import HaltCallback, forget_halt, reopen, seal
 from hf_stabilizer.studies.progress import PROGRESS_FILE, write_progress
-from hf_stabilizer.tasks import PreparedTask
+from hf_stabilizer.studies.quiet import quietly
+from hf_stabilizer.studies.ranks import first_to_fail, on_first
+from hf_stabilizer.studies.trainable import Trainable
 
 logger = logging.getLogger(__name__)
 
 
-def run_once(configuration: Configuration, folder: str, data: str) -> Run:
+def run_once(trainable: Trainable, folder: str) -> Run:
     """Trains one run of a study in this process; a failure is a record, not an exception."""
     path = Path(folder)
 
     def whole() -> Run:
-        callbacks = [_ProgressCallback(path, configuration.metric)]
-        return execute(configuration, path, _rows(data), callbacks=callbacks, quiet=True)
+        return trainable.execute(path, callbacks=[_progress(trainable, path)], part=Part())
 
-    return _recorded(whole, configuration, path)
+    return _recorded(whole, trainable.configuration, path)
 
 
-def run_first_part(configuration: Configuration, folder: str, data: str, stop_at: float) -> Run:
+def run_first_part(trainable: Trainable, folder: str, stop_at: float) -> Run:
     """Trains one run to a fraction of its steps and leaves what it takes to go on.
 
     Its record is "stopped" and stands in `halted.json`; a run that ended before, because it
@@ -56,35 +56,38 @@ def run_first_part(configuration: Configuration, folder: str, data: str, stop_at
 
     def first_part() -> Run:
         halt = HaltCallback(stop_at)
-        callbacks = [halt, _ProgressCallback(path, configuration.metric)]
+        callbacks = [_progress(trainable, path), halt]
         part = Part(is_halted=lambda: halt.is_halted)
-        run = execute(configuration, path, _rows(data), callbacks=callbacks, quiet=True, part=part)
+        run = trainable.execute(path, callbacks=callbacks, part=part)
         if run.status != "stopped":
             return run
-        run = replace(run, checkpoint=seal(path).name)
-        write_run(run, path / HALTED)
-        return run
+        return on_first(_sealed, run, path)
 
-    return _recorded(first_part, configuration, path)
+    return _recorded(first_part, trainable.configuration, path)
 
 
-def run_rest(configuration: Configuration, folder: str, data: str) -> Run:
+def run_rest(trainable: Trainable, folder: str) -> Run:
     """Goes on with a run that was halted; one whose checkpoint was damaged begins anew."""
     path = Path(folder)
 
     def rest() -> Run:
-        checkpoint = reopen(path)
+        checkpoint = on_first(reopen, path)
         if checkpoint is None:
             logger.warning("no whole checkpoint is left in %s: the run begins anew", path)
             part = Part()
         else:
             part = Part(resume_from=checkpoint, seconds=read_run(path / HALTED).seconds)
-        callbacks = [_ProgressCallback(path, configuration.metric)]
-        run = execute(configuration, path, _rows(data), callbacks=callbacks, quiet=True, part=part)
-        forget_halt(path)
+        run = trainable.execute(path, callbacks=[_progress(trainable, path)], part=part)
+        on_first(forget_halt, path)
         return run
 
-    return _recorded(rest, configuration, path)
+    return _recorded(rest, trainable.configuration, path)
+
+
+def probe(trainable: Trainable) -> Cost | None:
+    """Trains and evaluates a few batches on a model that is thrown away; None: it would fail."""
+    with quietly():
+        return trainable.probe()
 
 
 def _recorded(train: Callable[[], Run], configuration: Configuration, path: Path) -> Run:
@@ -93,16 +96,32 @@ def _recorded(train: Callable[[], Run], configuration: Configuration, path: Path
     Raises:
         DiskFullError: Nothing more can be written. That is no failure of this run.
     """
-    be_quiet()
     try:
-        return train()
+        with quietly():
+            return train()
     except Exception as error:
+        first_to_fail()
         if is_disk_full(error):
             _make_room(path)
             raise DiskFullError.of(error, path) from error
         return record_failure(configuration, path, error)
     finally:
         (path / PROGRESS_FILE).unlink(missing_ok=True)
+        _free_memory()
+
+
+def _sealed(run: Run, path: Path) -> Run:
+    """Leaves a halted run as it can be gone on with, its record last."""
+    run = replace(run, checkpoint=seal(path).name)
+    write_run(run, path / HALTED)
+    return run
+
+
+def _free_memory() -> None:
+    """Leaves the device to the next run: a Trainer and its model refer to one another."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _make_room(path: Path) -> None:
@@ -113,10 +132,8 @@ def _make_room(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-@functools.lru_cache(maxsize=4)
-def _rows(folder: str) -> PreparedTask:
-    """Rows tokenised once for the whole study, opened once in each worker."""
-    return PreparedTask.load_from(Path(folder))
+def _progress(trainable: Trainable, path: Path) -> TrainerCallback:
+    return _ProgressCallback(path, trainable.configuration.metric)
 
 
 class _ProgressCallback(TrainerCallback):
@@ -128,16 +145,9 @@ class _ProgressCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:  # Any: what the Trainer hands to every callback
+        if not state.is_world_process_zero:
+            return
         evaluations = read_evaluations(state.log_history[-3:])
         scores = [m[self._metric] for _, m in evaluations if self._metric in m]
         note = f"{self._metric} {scores[-1]:.3f}" if scores else ""
         write_progress(self._folder, step=state.global_step, max_steps=state.max_steps, note=note)
-
-
-def be_quiet() -> None:
-    """Leaves a worker's output to the study's own lines; warnings go to the log, not the screen."""
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    logging.captureWarnings(True)
-    warnings.simplefilter("default")

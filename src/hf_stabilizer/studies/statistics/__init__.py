@@ -28,6 +28,7 @@ from hf_stabilizer.studies.statistics.budgets import (
     Spent,
     StudySettings,
     cost,
+    runs_to_keep,
     settings_for_budget,
     spent,
 )
@@ -77,6 +78,7 @@ from hf_stabilizer.studies.statistics.seed_factors import (
     two_way_analysis_of_runs,
 )
 from hf_stabilizer.studies.statistics.selection import Optimism, optimism, optimism_of_runs
+from hf_stabilizer.studies.statistics.shared_seeds import SharedSeeds, shared_seeds
 from hf_stabilizer.studies.statistics.spread import (
     interquartile_range,
     median_absolute_deviation,
@@ -110,6 +112,7 @@ __all__ = [
     "SeedFactors",
     "SeedMean",
     "SeedsNeeded",
+    "SharedSeeds",
     "Spent",
     "StudySettings",
     "Superiority",
@@ -139,6 +142,7 @@ __all__ = [
     "rank_agreement",
     "rank_agreement_of_runs",
     "row_agreement",
+    "runs_to_keep",
     "sample_std",
     "score_curve",
     "seed_agreement",
@@ -146,6 +150,7 @@ __all__ = [
     "seed_means_of_runs",
     "seeds_needed",
     "settings_for_budget",
+    "shared_seeds",
     "sign_flip_interval",
     "sign_flip_p_value",
     "significance_words",

@@ -15,6 +15,9 @@ from hf_stabilizer.errors import ConfigurationError, check_whole
 from hf_stabilizer.records import Run
 from hf_stabilizer.studies.statistics.checks import check_share
 
+STOP_AT = 0.25
+"""f of the recipe `dodge`; the paper found .2 to .3 good."""
+
 
 @dataclass(frozen=True)
 class StudySettings:
@@ -75,7 +78,7 @@ def cost(runs: int, stop_at: float = 1.0, keep: int | None = None, steps: float 
     return (runs * stop_at + kept * (1 - stop_at)) * steps
 
 
-def settings_for_budget(budget: float, *, stop_at: float = 0.25) -> StudySettings:
+def settings_for_budget(budget: float, *, stop_at: float = STOP_AT) -> StudySettings:
     """Returns what a budget of full runs buys by the rule of the recipe `dodge`.
 
     p = B/2 and t = (B - p (1 - f)) / f, both rounded down, p at least 1.
@@ -100,6 +103,21 @@ def settings_for_budget(budget: float, *, stop_at: float = 0.25) -> StudySetting
     check_share(stop_at, name="stop_at")
     keep = max(1, math.floor(budget / 2))
     return StudySettings(startable(budget, stop_at, keep), stop_at, keep)
+
+
+def runs_to_keep(runs: int, stop_at: float) -> int:
+    """Returns p = round(t f / (1 + f)), at least 1: how many of t runs the rule of `dodge` keeps.
+
+    With p = B/2 the rule starts t = (B - B (1 - f) / 2) / f = B (1 + f) / (2 f) runs, so that
+    p = B/2 = t f / (1 + f).
+
+    Example:
+        >>> runs_to_keep(25, 0.25), runs_to_keep(20, 0.25), runs_to_keep(2, 0.25)
+        (5, 4, 1)
+
+    Source: Dodge et al. 2020, arXiv 2002.06305, section 5.
+    """
+    return max(1, round(runs * stop_at / (1 + stop_at)))
 
 
 def startable(budget: float, stop_at: float, keep: int) -> int:

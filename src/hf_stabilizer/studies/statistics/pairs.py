@@ -138,8 +138,19 @@ def spread_p_value(
     """
     if len(first) < 2:
         return None
+    return sign_flip_p_value(spread_differences(first, second), seed=seed)
+
+
+def spread_differences(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    """Returns how much farther from its own median the second of each pair lies than the first.
+
+    Example:
+        >>> spread_differences([1.0, 2.0, 3.0], [5.0, 7.0, 8.0])
+        [1.0, 0.0, 0.0]
+    """
     distances = [np.abs(np.asarray(x, dtype=float) - np.median(x)) for x in (first, second)]
-    return sign_flip_p_value((distances[1] - distances[0]).tolist(), seed=seed)
+    found: list[float] = (distances[1] - distances[0]).tolist()
+    return found
 
 
 def probability_of_superiority(

@@ -18,8 +18,14 @@ import numpy.typing as npt
 
 from hf_stabilizer.errors import DataError, check_whole
 from hf_stabilizer.records import Run
-from hf_stabilizer.studies.statistics.budgets import StudySettings, check_budget, startable
-from hf_stabilizer.studies.statistics.curves import Curves, curves_to_plan_from
+from hf_stabilizer.studies.statistics.budgets import (
+    STOP_AT,
+    StudySettings,
+    check_budget,
+    settings_for_budget,
+    startable,
+)
+from hf_stabilizer.studies.statistics.curves import Curves, curves_of, curves_to_plan_from
 from hf_stabilizer.studies.statistics.intervals import Interval, percentile_interval
 from hf_stabilizer.studies.statistics.simulation import simulate
 
@@ -48,6 +54,10 @@ class Option:
     """95 % interval of the gain, the finished runs resampled."""
     best_share: float
     """Share of these resamples in which no other option is better, in [0, 1]."""
+    expected_interval: Interval | None = None
+    """95 % interval of the expected score, from the same resamples."""
+    error_interval: Interval | None = None
+    """`interval` over the error that plain runs leave; None where they leave none."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +76,24 @@ class Plan:
     """Number of finished runs behind it."""
     left_out: int = 0
     """Runs left out (`Curves.left_out`)."""
+    dodge: Option | None = None
+    """What `settings_for_budget` buys; None where the runs do not tell of it: no score by f = 0.25,
+    or a budget that starts no more runs than it keeps."""
 
     @property
     def is_sure(self) -> bool:
         """Whether the interval of the recommended option's gain lies above zero."""
         return self.recommended.interval.low > 0
+
+    @property
+    def runs_needed(self) -> int | None:
+        """About how many finished runs would make it sure, if the gain stays what it seems.
+
+        The interval shrinks with the square root of their number: n ((gain - low) / gain)^2. None
+        where nothing is gained.
+        """
+        gain, low = self.recommended.gain, self.recommended.interval.low
+        return math.ceil(self.runs * ((gain - low) / gain) ** 2) if gain > 0 else None
 
 
 def plan_study(
@@ -80,6 +103,7 @@ def plan_study(
     fractions: Sequence[float] | None = None,
     on_test: bool = False,
     perfect: float | None = None,
+    most_runs: int | None = None,
     simulations: int = 1_000,
     resamples: int = 200,
     seed: int = 0,
@@ -93,10 +117,12 @@ def plan_study(
     Args:
         runs: Finished runs of one recipe, or their `Curves`; three or more.
         budget: B, in full runs, 1 or more.
-        fractions: Fractions f to try; None: those of the curves (`curves_of`).
+        fractions: Fractions f to try; None: those of the curves (`curves_of`), and 0.25.
         on_test: Choose by validation, but count the test score; only with runs.
         perfect: The score without error, for the relative error reduction; None: 1 where greater
             is better, 0 where smaller is.
+        most_runs: The largest t to try, from the plain runs of the budget up; None: as many as the
+            budget bears, which may be many times those that were finished.
         simulations: Simulated studies for each option.
         resamples: Resamples of the finished runs behind the intervals.
         seed: Seed of the simulation; the same seed gives the same plan.
@@ -123,10 +149,15 @@ def plan_study(
     check_budget(budget)
     check_whole(simulations, "from 1 up", name="simulations", least=1)
     check_whole(resamples, "from 2 up", name="resamples", least=2)
-    curves = curves_to_plan_from(runs, fractions, on_test)
+    if most_runs is not None:
+        least = math.floor(budget + 1e-9)
+        check_whole(most_runs, f"from {least} up, the plain runs", name="most_runs", least=least)
+    curves = planning_curves(runs, fractions, on_test)
     sign = 1.0 if curves.greater_is_better else -1.0
     top = _perfect(curves, perfect)
-    settings = _options(curves.fractions, budget)
+    rule = _rule(curves, budget)
+    settings = _options(curves.fractions, budget, most_runs)
+    settings += [rule] if rule is not None and rule not in settings else []
     seen, spread = simulate(curves, settings, simulations, resamples, seed)
     options = _judged(settings, seen, spread, sign, top)
     return Plan(
@@ -136,7 +167,26 @@ def plan_study(
         options=tuple(options),
         runs=len(curves.final),
         left_out=curves.left_out,
+        dodge=next((option for option in options if option.settings == rule), None),
     )
+
+
+def planning_curves(
+    runs: Curves | Iterable[Run], fractions: Sequence[float] | None = None, on_test: bool = False
+) -> Curves:
+    """Returns the curves of runs at the fractions of their evaluations and at that of `dodge`.
+
+    Raises:
+        ConfigurationError: As in `curves_of`.
+        DataError: As in `curves_of`, or fewer than three runs with a score.
+    """
+    if isinstance(runs, Curves):
+        return curves_to_plan_from(runs, fractions, on_test)
+    everything = list(runs)
+    curves = curves_to_plan_from(everything, fractions, on_test)
+    if fractions is not None or STOP_AT in curves.fractions or curves.fractions[0] > STOP_AT:
+        return curves
+    return curves_of(everything, fractions=[*curves.fractions, STOP_AT], on_test=on_test)
 
 
 def plan_over_budgets(
@@ -144,6 +194,7 @@ def plan_over_budgets(
     budgets: Sequence[float],
     *,
     perfect: float | None = None,
+    most_runs: int | None = None,
     simulations: int = 1_000,
     resamples: int = 200,
     seed: int = 0,
@@ -154,6 +205,7 @@ def plan_over_budgets(
         runs: As in `plan_study`; give `Curves` to choose fractions or the test score.
         budgets: In full runs, each 1 or more.
         perfect: As in `plan_study`.
+        most_runs: As in `plan_study`; where a budget bears more plain runs, these are the limit.
         simulations: As in `plan_study`.
         resamples: As in `plan_study`.
         seed: As in `plan_study`.
@@ -171,12 +223,13 @@ def plan_over_budgets(
         >>> [plan.recommended.error_reduction > 0.1 for plan in plans]
         [True, True, True]
     """
-    curves = curves_to_plan_from(runs, None, False)
+    curves = planning_curves(runs)
     return tuple(
         plan_study(
             curves,
             budget,
             perfect=perfect,
+            most_runs=None if most_runs is None else max(most_runs, math.floor(budget + 1e-9)),
             simulations=simulations,
             resamples=resamples,
             seed=seed,
@@ -197,7 +250,16 @@ def _perfect(curves: Curves, perfect: float | None) -> float:
     return top
 
 
-def _options(fractions: Sequence[float], budget: float) -> list[StudySettings]:
+def _rule(curves: Curves, budget: float) -> StudySettings | None:
+    """What the rule of `dodge` buys, if the curves tell of it."""
+    rule = settings_for_budget(budget)
+    is_known = rule.stop_at in curves.fractions and rule.runs > rule.keep
+    return rule if is_known else None
+
+
+def _options(
+    fractions: Sequence[float], budget: float, most_runs: int | None
+) -> list[StudySettings]:
     """Plain runs first, then every f with some p and as many starts as the budget bears."""
     whole = math.floor(budget + 1e-9)
     kept = np.unique(np.linspace(1, whole, min(whole, MOST_KEPT)).round().astype(int)).tolist()
@@ -205,6 +267,7 @@ def _options(fractions: Sequence[float], budget: float) -> list[StudySettings]:
     for fraction in fractions:
         for p in kept:
             t = startable(budget, fraction, p)
+            t = t if most_runs is None else min(t, most_runs)
             if t > p:
                 found.append(StudySettings(t, fraction, p))
     return found
@@ -230,7 +293,18 @@ def _judged(
                 error_reduction=float(gains[column]) / error if error > hair else None,
                 interval=ends,
                 best_share=float(best[column]),
+                expected_interval=_turned(percentile_interval(spread[:, column]), sign),
+                error_interval=Interval(ends.low / error, ends.high / error)
+                if error > hair
+                else None,
             )
         )
     # Where nothing is gained, stopping none comes first.
     return sorted(found, key=lambda o: (-round(o.gain, 12), -o.settings.stop_at, o.settings.runs))
+
+
+def _turned(interval: Interval | None, sign: float) -> Interval | None:
+    """The interval in units of the metric."""
+    if interval is None or sign > 0:
+        return interval
+    return Interval(-interval.high, -interval.low)

@@ -19,6 +19,7 @@ from hf_stabilizer.studies.statistics.intervals import (
     bootstrap_interval,
     wilson_interval,
 )
+from hf_stabilizer.studies.statistics.shared_seeds import shared_seeds
 from hf_stabilizer.studies.statistics.spread import (
     interquartile_range,
     median_absolute_deviation,
@@ -101,7 +102,7 @@ def _summary(recipe: str, runs: Sequence[Run]) -> RecipeSummary:
         median=float(np.median(scores)) if scores else None,
         worst=scores[0] if scores else None,
         best=scores[-1] if scores else None,
-        interval=bootstrap_interval(scores),
+        interval=bootstrap_interval(_independent(runs)),
         failed=failed,
         failed_rate=failed / len(runs) if runs else 0.0,
         failed_interval=wilson_interval(failed, len(runs)),
@@ -110,3 +111,13 @@ def _summary(recipe: str, runs: Sequence[Run]) -> RecipeSummary:
         mad=median_absolute_deviation(scores),
         iqr=interquartile_range(scores),
     )
+
+
+def _independent(runs: Sequence[Run]) -> list[float]:
+    """Scores that may be drawn again one by one: of runs in a grid of seeds its units."""
+    scored = [run for run in runs if final_score(run) is not None]
+    scores = [score for run in scored if (score := final_score(run)) is not None]
+    seeds = [run.seeds for run in scored]
+    told = {tuple(sorted(one.items())) for one in seeds}
+    grid = shared_seeds(seeds) if len(told) == len(seeds) > 1 else None
+    return scores if grid is None else grid.of(scores)

@@ -1,0 +1,187 @@
+"""What do the results files say, as tables of the page? `python benchmarks/measured_tables.py`.
+
+Writes every table of docs/studies-measured.md anew, between the marks that name it. All numbers of
+the page stand in such tables, so the page cannot say anything else than the files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_stabilizer.records import write_atomically
+from hf_stabilizer.studies import formats
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+PAGE = HERE.parent / "docs" / "studies-measured.md"
+MARKS = re.compile(r"<!-- table (?P<name>[a-z-]+) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown, numbers to the right."""
+    lines = [
+        "| " + " | ".join(head) + " |",
+        "|" + "|".join(["---", *["--:"] * (len(head) - 1)]) + "|",
+    ]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def ladder(found: Mapping[str, Any], key: str = "single runs") -> str:
+    """Each step with its mean and spread, and its two differences."""
+    head = ["step", "runs", "mean ± std", "against the step before", "p", "against plain", "p"]
+    rows = []
+    for step in found[key]:
+        scores = f"{step['mean']:.4f} ± {step['std']:.4f}"
+        cells = [step["step"], str(step["n"]), scores]
+        for name in ("against the step before", "against the first"):
+            cells += difference(step[name]) if name in step else ["", ""]
+        rows.append(cells)
+    return table(head, rows)
+
+
+def difference(found: Mapping[str, Any]) -> list[str]:
+    """The mean difference with its interval; p as it is, and by Holm's method."""
+    mean = formats.number(found["mean difference"], 4, signed=True)
+    if found["interval"]:
+        low, high = (formats.number(end, 4, signed=True) for end in found["interval"])
+        mean += f" [{low}, {high}]"
+    return [mean, f"{_p(found['p'])} ({_p(found['p by Holm'])})"]
+
+
+def _p(value: float | None) -> str:
+    return formats.p_value(value).removeprefix("p ").removeprefix("= ")
+
+
+def means(found: Mapping[str, Any]) -> str:
+    """The mean of some runs against these runs."""
+    head = ["recipe", "units", "gain of the mean of three over one run", "p", "better in"]
+    rows = [
+        [
+            one["recipe"],
+            str(one["pairs"]),
+            *difference({**one, "p by Holm": one["p"]})[:1],
+            _p(one["p"]),
+            f"{one['better in']:.0%}",
+        ]
+        for one in found["mean of runs against its runs"]
+    ]
+    return table(head, rows)
+
+
+def replays(found: Mapping[str, Any]) -> str:
+    """Each setting of each recipe: what it cost, what it lost."""
+    head = [
+        "recipe, f, p", "full runs", "share of the steps", "best: full", "best: found", "loss",
+        "in s.e. of the mean", "in s.e. of one score", "test: full", "test: found",
+    ]  # fmt: skip
+    rows = [
+        [
+            f"{one['recipe']}, {one['stop_at']:g}, {one['keep']}",
+            f"{one['full runs']:.4g}",
+            f"{one['share of the steps']:.0%}",
+            f"{one['best of the full study']:.3f}",
+            f"{one['best found']:.3f}",
+            f"{one['loss']:.3f}",
+            formats.number(one["in standard errors of the mean"], 2),
+            formats.number(one["in standard errors of one score"], 2),
+            f"{one['test score of the full study' + chr(39) + 's best']:.3f}",
+            f"{one['test score of the best found']:.3f}",
+        ]
+        for one in found["replays"]
+    ]
+    return table(head, rows)
+
+
+def ranks(found: Mapping[str, Any]) -> str:
+    """How well the ranking at each fraction foretells the one at the end."""
+    fractions = sorted({one["fraction"] for one in found["ranks"]})
+    recipes = dict.fromkeys(one["recipe"] for one in found["ranks"])
+    known = {(o["recipe"], o["fraction"]): o["spearman"] for o in found["ranks"]}
+    rows = [[r, *(formats.number(known[r, f], 2) for f in fractions)] for r in recipes]
+    return table(["recipe", *(f"f = {f:g}" for f in fractions)], rows)
+
+
+def bits(found: Mapping[str, Any]) -> str:
+    """The study that did stop early against the runs that never stopped."""
+    real = found["real"]
+    checks = [value for run in real["runs"] for key, value in run.items() if key != "run"]
+    went_on = sum("test score" in run for run in real["runs"])
+    rows = [
+        ["recipe, f, p", f"{real['recipe']}, {real['stop_at']:g}, {real['keep']}"],
+        ["runs, of which went on", f"{len(real['runs'])}, {went_on}"],
+        ["share of the steps", f"{real['share of the steps']:.0%}"],
+        [
+            "same runs went on as in the replay",
+            _yes(real["the same runs went on as in the replay"]),
+        ],
+        ["evaluations and test scores equal to the last bit", f"{sum(checks)} of {len(checks)}"],
+    ]
+    return table(["a study that did stop early", ""], rows)
+
+
+def speed(found: Mapping[str, Any]) -> str:
+    """Runs per hour of the loop and the studies."""
+    names = {
+        "loop": "shell loop over a script",
+        "study": "study, 2 workers",
+        "early": "the same, stopping early",
+    }
+    rows = [
+        [
+            name,
+            str(sum(t["runs"] for t in found["turns"] if t["kind"] == kind)),
+            f"{sum(t['seconds'] for t in found['turns'] if t['kind'] == kind):.0f}",
+            f"{found['runs per hour'][kind]:.0f}",
+            "1" if kind == "loop" else f"{found['to loop'][kind]:.2f}",
+        ]
+        for kind, name in names.items()
+    ]
+    return table(["", "runs", "seconds", "runs per hour", "times the loop"], rows)
+
+
+def same_numbers(found: Mapping[str, Any]) -> str:
+    """Whether script and study computed the same."""
+    runs = found["check"]["runs"]
+    keys = ("losses equal to the last bit", "predictions equal", "test score equal")
+    rows = [[key, f"{sum(run[key] for run in runs)} of {len(runs)} seeds"] for key in keys]
+    largest = max(run["largest difference of logits"] for run in runs)
+    rows.append(["largest difference of two logits", f"{largest:.1e}"])
+    return table(["script with one thread against the study", ""], rows)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "commonlit": ("ladder-commonlit.json", ladder),
+    "science-exam": ("ladder-science-exam.json", lambda found: ladder(found, "units")),
+    "science-exam-single": ("ladder-science-exam.json", ladder),
+    "science-exam-means": ("ladder-science-exam.json", means),
+    "replays": ("early-stopping.json", replays),
+    "ranks": ("early-stopping.json", ranks),
+    "bits": ("early-stopping.json", bits),
+    "speed": ("study-speed.json", speed),
+    "same-numbers": ("study-speed.json", same_numbers),
+}
+"""The results file behind each table, and what makes it."""
+
+
+def filled(page: str, results: Path = RESULTS) -> str:
+    """The page with every table made anew."""
+
+    def made(match: re.Match[str]) -> str:
+        file, make = TABLES[match["name"]]
+        text = make(json.loads((results / file).read_text(encoding="utf-8")))
+        return f"<!-- table {match['name']} -->\n{text}\n<!-- end -->"
+
+    return MARKS.sub(made, page)
+
+
+if __name__ == "__main__":
+    write_atomically(PAGE, filled(PAGE.read_text(encoding="utf-8")))
+    print(PAGE)

@@ -1,0 +1,92 @@
+"""Which options does every study have? How many runs, how they stop early, where they execute."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import Any
+
+from hf_stabilizer.cli.speaking import without_secrets
+
+
+def add_study_options(study: argparse.ArgumentParser, *, runs: str, folder: str) -> None:
+    """Adds the options that `study` and `ablate` share.
+
+    Args:
+        study: The command's own parser.
+        runs: How many runs there are by default, in words.
+        folder: Where they lie by default, in words.
+    """
+    study.add_argument("--runs", type=int, help=f"runs per recipe (default: {runs})")
+    study.add_argument(
+        "--stop-at", "--stop_at", type=float, metavar="F",
+        help="stop all but the best runs at this fraction of their steps, in (0, 1) "
+        "(with --keep: 0.25)",
+    )  # fmt: skip
+    study.add_argument(
+        "--keep", type=int, metavar="P",
+        help="runs per recipe that go on there (with --stop-at F of T runs: T F / (1 + F))",
+    )  # fmt: skip
+    study.add_argument(
+        "--budget", type=float, metavar="B",
+        help="full runs per recipe to spend; sets --runs and --keep (and --stop-at: 0.25)",
+    )  # fmt: skip
+    study.add_argument("--first-seed", type=int, default=1, help="seed of the first run")
+    add_grid_options(study)
+    study.add_argument("--output-dir", "--output_dir", help=f"default: {folder}")
+    study.add_argument("--workers", type=int, help="processes (default: one per GPU or core)")
+    study.add_argument(
+        "--executor", metavar="NAME",
+        help="where runs execute: local (default), in-process, ray, dask",
+    )  # fmt: skip
+    study.add_argument(
+        "--address", help="of a running Ray or Dask cluster (default: one on this machine)"
+    )
+    study.add_argument(
+        "--launcher", metavar="COMMAND",
+        help='several processes for each run, e.g. "accelerate launch --num_processes 2"',
+    )  # fmt: skip
+    study.add_argument("--retry-failed", action="store_true", help="repeat runs that raised")
+
+
+def add_grid_options(study: argparse.ArgumentParser) -> None:
+    """Adds the options of a grid of seeds."""
+    for what, text in (
+        ("head", "vary the new parameters"),
+        ("data", "vary the order of the data"),
+        ("dropout", "vary dropout"),
+    ):
+        study.add_argument(
+            f"--{what}-seeds", f"--{what}_seeds", nargs="+", type=int, metavar="N",
+            help=f"{text}: how many seeds, or two or more seeds; all combinations are run, or "
+            "as many as --runs says",
+        )  # fmt: skip
+
+
+def grid_options(args: argparse.Namespace) -> dict[str, Any]:  # Any: a number or several
+    """Returns the options of a grid as keyword arguments of `run_study`: one number is a count."""
+    given = {name: getattr(args, name) for name in ("head_seeds", "data_seeds", "dropout_seeds")}
+    return {
+        name: values[0] if values and len(values) == 1 else values for name, values in given.items()
+    }
+
+
+def engine_options(args: argparse.Namespace) -> dict[str, Any]:  # Any: a number or a text
+    """Returns the options about what executes the runs as keyword arguments of `run_study`."""
+    return {name: getattr(args, name) for name in ("executor", "workers", "address", "launcher")}
+
+
+def study_options(args: argparse.Namespace) -> dict[str, Any]:  # Any: one type for each option
+    """Returns these options as keyword arguments of `run_study`, the folder left out."""
+    return {
+        "runs": args.runs,
+        "stop_at": args.stop_at,
+        "keep": args.keep,
+        "budget": args.budget,
+        **engine_options(args),
+        "first_seed": args.first_seed,
+        **grid_options(args),
+        "retry_failed": args.retry_failed,
+        "overrides": args.overrides,
+        "command": shlex.join(["hf-stabilizer", *without_secrets(args.argv)]),
+    }
