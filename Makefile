@@ -9,7 +9,7 @@ STUDY := $(BIN)/hf-stabilizer study
 
 .DEFAULT_GOAL := help
 .PHONY: help install check format test test-slow test-browser test-oldest layer-coverage \
-	layer-coverage-small demo demo-small clean
+	layer-coverage-small ladders early-stopping study-speed demo demo-small clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{split($$1, target, ":"); printf "  make %-14s %s\n", target[1], $$2}'
@@ -58,6 +58,24 @@ layer-coverage: $(STAMP) ## The layer map over every class of transformers, abou
 
 layer-coverage-small: $(STAMP) ## The same for every tenth class, written nowhere that is kept
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/layer_coverage.py --jobs 2 --every 10 --output results/layer-coverage
+
+# The rows of these three lie beside the project, or where DATA says.
+DATA ?= ../shared/data
+
+ladders: $(STAMP) ## Two published ladders over many seeds, about an hour on two idle cores
+	$(BIN)/python benchmarks/ladders.py commonlit --data $(DATA)/commonlit
+	$(BIN)/python benchmarks/ladders.py science-exam --data $(DATA)/llm_science_exam
+	$(BIN)/python benchmarks/measured_tables.py
+
+early-stopping: $(STAMP) ## Stopping early, replayed on sixty whole runs, half an hour or more
+	$(BIN)/python benchmarks/early_stopping.py --data $(DATA)/sst2
+	$(BIN)/python benchmarks/early_stopping.py --data $(DATA)/sst2 --real
+	$(BIN)/python benchmarks/early_stopping.py --report
+	$(BIN)/python benchmarks/measured_tables.py
+
+study-speed: $(STAMP) ## A study against a shell loop, on a quiet machine, twelve minutes
+	$(BIN)/python benchmarks/study_speed.py
+	$(BIN)/python benchmarks/measured_tables.py
 
 demo: $(STAMP) ## Two recipes, six seeds, real data: results/demo/report.html, about ten minutes
 	$(STUDY) configs/demo.yaml --recipes plain stabilised --runs 6

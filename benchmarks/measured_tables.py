@@ -18,6 +18,7 @@ from hf_stabilizer.studies import formats
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "studies-measured.md"
+LEVEL = 0.05
 MARKS = re.compile(r"<!-- table (?P<name>[a-z-]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -40,7 +41,24 @@ def ladder(found: Mapping[str, Any], key: str = "single runs") -> str:
         for name in ("against the step before", "against the first"):
             cells += difference(step[name]) if name in step else ["", ""]
         rows.append(cells)
-    return table(head, rows)
+    return f"{table(head, rows)}\n\n{clear_steps(found, key)}"
+
+
+def clear_steps(found: Mapping[str, Any], key: str) -> str:
+    """In a sentence, the steps whose difference is not chance after correction."""
+    parts = []
+    names = {"against the step before": "than the step before", "against the first": "than plain"}
+    for name, words in names.items():
+        clear = [step for step in found[key] if name in step and step[name]["p by Holm"] <= LEVEL]
+        for is_better in (True, False):
+            steps = [s["step"] for s in clear if _is_gain(found, s[name]) == is_better]
+            if steps:
+                parts.append(f"{'better' if is_better else 'worse'} {words}: {', '.join(steps)}")
+    return f"Clear after correction (p up to {LEVEL}): {'; '.join(parts) or 'no step'}."
+
+
+def _is_gain(found: Mapping[str, Any], one: Mapping[str, Any]) -> bool:
+    return bool((one["mean difference"] > 0) == found["greater is better"])
 
 
 def difference(found: Mapping[str, Any]) -> list[str]:
@@ -75,25 +93,43 @@ def means(found: Mapping[str, Any]) -> str:
 def replays(found: Mapping[str, Any]) -> str:
     """Each setting of each recipe: what it cost, what it lost."""
     head = [
-        "recipe, f, p", "full runs", "share of the steps", "best: full", "best: found", "loss",
-        "in s.e. of the mean", "in s.e. of one score", "test: full", "test: found",
+        "recipe, f, p", "share of the steps", "best: full", "best: found", "loss (s.e.)",
+        "expected loss (s.e.)", "of as many whole runs", "loss in s.e. of the mean", "test: full",
+        "test: found",
     ]  # fmt: skip
-    rows = [
-        [
-            f"{one['recipe']}, {one['stop_at']:g}, {one['keep']}",
-            f"{one['full runs']:.4g}",
-            f"{one['share of the steps']:.0%}",
-            f"{one['best of the full study']:.3f}",
-            f"{one['best found']:.3f}",
-            f"{one['loss']:.3f}",
-            formats.number(one["in standard errors of the mean"], 2),
-            formats.number(one["in standard errors of one score"], 2),
-            f"{one['test score of the full study' + chr(39) + 's best']:.3f}",
-            f"{one['test score of the best found']:.3f}",
-        ]
-        for one in found["replays"]
-    ]
-    return table(head, rows)
+    rows = []
+    for one in found["replays"]:
+        in_errors = formats.number(one["in standard errors of one score"], 2)
+        expected = formats.number(one["expected loss in standard errors of one score"], 2)
+        scores = ("test score of the full study's best", "test score of the best found")
+        rows.append(
+            [
+                f"{one['recipe']}, {one['stop_at']:g}, {one['keep']}",
+                f"{one['share of the steps']:.0%}",
+                f"{one['best of the full study']:.3f}",
+                f"{one['best found']:.3f}",
+                f"{one['loss']:.3f} ({in_errors})",
+                f"{one['expected loss']:.3f} ({expected})",
+                f"{one['expected loss of whole runs at that cost']:.3f}",
+                formats.number(one["in standard errors of the mean"], 1),
+                *(f"{one[name]:.3f}" for name in scores),
+            ]
+        )
+    return f"{table(head, rows)}\n\n{near_enough(found)}"
+
+
+def near_enough(found: Mapping[str, Any]) -> str:
+    """In a sentence, how many settings at half of the steps or less reach the aim."""
+    cheap = [one for one in found["replays"] if one["share of the steps"] <= 0.5]
+    found_it = sum(one["in standard errors of one score"] <= 0.5 for one in cheap)
+    expected = sum(one["expected loss in standard errors of one score"] <= 0.5 for one in cheap)
+    fewer = "expected loss of whole runs at that cost"
+    better = sum(one["expected loss"] < one[fewer] for one in cheap)
+    return (
+        f"Of {len(cheap)} settings that take half of the steps or less, {found_it} lost at most "
+        f"half a standard error of one score in this replay, and {expected} do on average; on "
+        f"average {better} lose less than as many whole runs as they cost."
+    )
 
 
 def ranks(found: Mapping[str, Any]) -> str:
@@ -157,26 +193,27 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "commonlit": ("ladder-commonlit.json", ladder),
-    "science-exam": ("ladder-science-exam.json", lambda found: ladder(found, "units")),
-    "science-exam-single": ("ladder-science-exam.json", ladder),
-    "science-exam-means": ("ladder-science-exam.json", means),
-    "replays": ("early-stopping.json", replays),
-    "ranks": ("early-stopping.json", ranks),
-    "bits": ("early-stopping.json", bits),
-    "speed": ("study-speed.json", speed),
-    "same-numbers": ("study-speed.json", same_numbers),
+TABLES: dict[str, tuple[str, str, Callable[[Any], str]]] = {
+    "commonlit": ("ladder-commonlit.json", "single runs", ladder),
+    "science-exam": ("ladder-science-exam.json", "units", lambda found: ladder(found, "units")),
+    "science-exam-single": ("ladder-science-exam.json", "single runs", ladder),
+    "science-exam-means": ("ladder-science-exam.json", "units", means),
+    "replays": ("early-stopping.json", "replays", replays),
+    "ranks": ("early-stopping.json", "ranks", ranks),
+    "bits": ("early-stopping.json", "real", bits),
+    "speed": ("study-speed.json", "turns", speed),
+    "same-numbers": ("study-speed.json", "check", same_numbers),
 }
-"""The results file behind each table, and what makes it."""
+"""For each table: the results file behind it, the key that must be there, and what makes it."""
 
 
 def filled(page: str, results: Path = RESULTS) -> str:
     """The page with every table made anew."""
 
     def made(match: re.Match[str]) -> str:
-        file, make = TABLES[match["name"]]
-        text = make(json.loads((results / file).read_text(encoding="utf-8")))
+        file, key, make = TABLES[match["name"]]
+        found = json.loads(path.read_text("utf-8")) if (path := results / file).exists() else {}
+        text = make(found) if key in found else "Not measured yet."
         return f"<!-- table {match['name']} -->\n{text}\n<!-- end -->"
 
     return MARKS.sub(made, page)

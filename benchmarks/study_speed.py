@@ -155,7 +155,7 @@ def check(folder: Path, files: dict[str, str], *, runs: int) -> dict[str, Any]:
     """Compares every seed's training losses and predictions: script, one thread, and study."""
     # The study keeps the last checkpoint, too: in it the Trainer has written its losses down.
     keep = {"save_strategy": "steps", "save_steps": 4, "save_only_model": "true"}
-    keep |= {"save_total_limit": 1, "load_best_model_at_end": "true"}
+    keep |= {"save_total_limit": 2, "load_best_model_at_end": "true"}
     study = Study.from_folder(run_studied(folder, files, "checked", keep, runs=runs))
     order = longest_first(files["test_file"])
     found = []
@@ -218,7 +218,8 @@ def main() -> None:
         there |= take_turns(folder, files, runs=options.runs, loop=options.loop)
     there |= {
         "config": "benchmarks/configs/study-speed.yaml",
-        "rows": "configs/rotten-tomatoes.yaml",
+        "rows": {part: len(pd.read_csv(files[f"{part}_file"])) for part in PARTS},
+        "source of the rows": "configs/rotten-tomatoes.yaml",
         "stopping": STOPPING,
         "seeds": list(range(1, options.runs + 1)),
         "machine": {"processor": platform.machine(), "cores": os.cpu_count()},

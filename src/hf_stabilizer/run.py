@@ -15,7 +15,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -73,9 +73,12 @@ class Part:
     """Wall-clock seconds of the parts before."""
     is_halted: Callable[[], bool] = bool
     """Tells after training whether a callback halted it on the way, to go on another time."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What trackers call it: `run_name` and `project`. They are not recorded."""
 
     def fitted(self, configuration: Configuration) -> Configuration:
-        """Leaves out what the checkpoint brings anyhow and takes time."""
+        """Adds the labels; leaves out what the checkpoint brings anyhow and takes time."""
+        configuration = configuration.with_values(**self.labels)
         if self.resume_from is None:
             return configuration
         return configuration.with_values(

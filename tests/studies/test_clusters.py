@@ -14,7 +14,6 @@ from typing import Any
 import psutil
 import pytest
 
-from hf_stabilizer import run_study
 from hf_stabilizer.errors import StudyError
 from hf_stabilizer.records import Run
 from hf_stabilizer.studies.events import read_events
@@ -160,6 +159,8 @@ STOP: dict[str, Any] = {"recipes": ["plain"], "runs": 3, "stop_at": 0.375, "keep
 
 @pytest.fixture(scope="module")
 def in_peace(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Study:
+    from hf_stabilizer import run_study
+
     return run_study(tiny, output_dir=tmp_path_factory.mktemp("calm") / "s", workers=1, **STOP)
 
 
@@ -186,6 +187,8 @@ def kill_one_that_trains(folder: Path, workers: set[int]) -> None:
 def test_a_study_that_loses_a_worker_ends_as_in_peace(
     engine: str, tiny: dict[str, Any], tmp_path: Path, in_peace: Study
 ) -> None:
+    from hf_stabilizer import run_study  # not above, for workers import this file
+
     pytest.importorskip(PACKAGES[engine])
     with open_executor(engine, workers=1) as pool:
         workers = {pool.submit(here).result()[0]}

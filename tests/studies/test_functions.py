@@ -744,7 +744,7 @@ def test_workers_and_parent_that_are_killed_lose_nothing(tmp_path: Path) -> None
     )
     command = [
         sys.executable, "-m", "hf_stabilizer", "study", "--trainer", "mine.py:build", "--runs", "3",
-        "--max_steps", "32", "--learning_rate", "1e-3", "--per_device_train_batch_size", "8",
+        "--max_steps", "16", "--learning_rate", "1e-3", "--per_device_train_batch_size", "8",
         "--use_cpu", "--workers", "1", "--stop-at", "0.25", "--keep", "2", "--output-dir", "s",
         "--evaluations_per_epoch", "2", "--recipes", "plain", "stabilised",
     ]  # fmt: skip
@@ -752,22 +752,21 @@ def test_workers_and_parent_that_are_killed_lose_nothing(tmp_path: Path) -> None
     surroundings = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, cwd=tmp_path, env=surroundings, **quiet)
-    events: Callable[[str], int] = lambda name: sum(  # noqa: E731
-        event.event == name for event in read_events(tmp_path / "s")
-    )
-    _wait_for(lambda: events("halted") >= 1)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
-    for worker in workers:
-        os.kill(worker, signal.SIGKILL)
-    _wait_for(lambda: events("lost") >= 1 and events("halted") >= 3)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        _wait_for(lambda: _events(tmp_path, "halted") >= 1)
+        workers = _workers(process.pid)
+        assert workers
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        _wait_for(lambda: _events(tmp_path, "lost") >= 1 and _events(tmp_path, "halted") >= 3)
+    finally:
+        process.kill()
+        process.wait()
     done = subprocess.run(
         command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    options = {"max_steps": 32, "evaluations_per_epoch": 2}
+    options = {"max_steps": 16, "evaluations_per_epoch": 2}
     calm = study(
         with_test_rows, tmp_path / "calm", runs=3, recipes=["plain", "stabilised"],
         stop_at=0.25, keep=2, overrides=options,
@@ -775,6 +774,19 @@ def test_workers_and_parent_that_are_killed_lose_nothing(tmp_path: Path) -> None
     found = Study.from_folder(tmp_path / "s")
     assert [numbers(run) for run in found.runs] == [numbers(run) for run in calm.runs]
     assert [run.status for run in found.runs] == [run.status for run in calm.runs]
+
+
+def _events(folder: Path, name: str) -> int:
+    return sum(event.event == name for event in read_events(folder / "s"))
+
+
+def _workers(parent: int) -> list[int]:
+    """The processes that the threads of a study have started; Linux only."""
+    lists = [path.read_text().split() for path in Path(f"/proc/{parent}/task").glob("*/children")]
+    commands = {
+        int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pids in lists for pid in pids
+    }
+    return [pid for pid, command in commands.items() if b"spawn_main" in command]
 
 
 def _wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:

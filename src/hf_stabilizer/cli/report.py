@@ -65,7 +65,6 @@ def _report(args: argparse.Namespace) -> None:
     from hf_stabilizer.records import check_folder
     from hf_stabilizer.studies.reading import read_runs
     from hf_stabilizer.studies.report import write_report
-    from hf_stabilizer.studies.study import DEFINITION
     from hf_stabilizer.studies.table import print_study
 
     show_notes()
@@ -80,8 +79,6 @@ def _report(args: argparse.Namespace) -> None:
     if not study.command:
         study = dataclasses.replace(study, command=shlex.join(["hf-stabilizer", *args.argv]))
     alone = Path(args.folders[0]) if len(args.folders) == 1 else Path()
-    if len(args.folders) == 1 and (alone / DEFINITION).is_file():
-        study = dataclasses.replace(study, folder=alone)  # where the predictions lie
     output = Path(args.output or alone / "report.html")
     check_folder(output.parent, key="output")
     page = write_report(study, output)

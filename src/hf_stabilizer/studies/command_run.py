@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,8 +38,16 @@ class Ended(NamedTuple):
     """Wall-clock time in seconds."""
 
 
-def run_command(words: Sequence[str], folder: str) -> Ended:
-    """Runs a program to its end with one thread, its output in `FOLDER/log.txt`."""
+def run_command(
+    words: Sequence[str], folder: str, environment: Mapping[str, str] | None = None
+) -> Ended:
+    """Runs a program to its end with one thread, its output in `FOLDER/log.txt`.
+
+    Args:
+        words: The command line.
+        folder: Folder of the run; it is made.
+        environment: More variables of the environment.
+    """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     one_thread = {**dict.fromkeys(_ONE_THREAD, "1"), "TOKENIZERS_PARALLELISM": "false"}
@@ -50,7 +58,7 @@ def run_command(words: Sequence[str], folder: str) -> Ended:
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **one_thread},
+            env={**os.environ, **(environment or {}), **one_thread},
             start_new_session=True,  # Ctrl-C is the study's to answer
         )
         with _lock:

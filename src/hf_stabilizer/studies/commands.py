@@ -38,6 +38,7 @@ from hf_stabilizer.studies.study import (
     run_folder,
     write_definition,
 )
+from hf_stabilizer.studies.tracker_names import TrackerNames
 from hf_stabilizer.studies.trainer_folder import TrainerFolder, is_run, read_trainer_folder
 
 RECORD = "run.json"
@@ -278,7 +279,8 @@ def _work(
         with shown.shown() as progress:
             for job in todo:
                 shutil.rmtree(job.folder, ignore_errors=True)  # what was cut off left behind
-                pending[pool.submit(run_command, job.words, str(job.folder))] = job
+                names = TrackerNames.of(job.folder).environment()
+                pending[pool.submit(run_command, job.words, str(job.folder), names)] = job
             for future in as_completed(pending):
                 job = pending[future]
                 run = _recorded(job, future, scoring)
@@ -340,7 +342,13 @@ def _settled(
     paths = sorted(folder.glob(f"runs/*/*/{RECORD}"))
     records = {path: read_run(path) for path in paths}
     files = [read_trainer_folder(path.parent / OUTPUT) for path in paths]
-    name, direction = deciding_metric(files, metric, greater_is_better)
+    try:
+        name, direction = deciding_metric(files, metric, greater_is_better)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{error}. Give it as metric_for_best_model: started again, the study repeats "
+            "nothing that ended"
+        ) from error
     runs = {path: _scored(run, path.parent, name, direction) for path, run in records.items()}
     for path, run in runs.items():
         if run != records[path]:

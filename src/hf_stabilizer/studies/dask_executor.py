@@ -166,7 +166,7 @@ def _local_cluster(workers: int | None) -> LocalCluster:
         n_workers=workers or default_workers(),
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address=":0",  # any free port: the usual one may be taken
         silence_logs=logging.CRITICAL,
         memory_limit=0,  # Dask would pause or kill a worker by its own reckoning
     )

@@ -147,8 +147,8 @@ def main(path: str) -> None:
 
 def _join(args: tuple[Any, ...]) -> None:
     """Joins the ranks as the run's own arguments have it, before its folder is touched."""
-    configuration = getattr(args[0], "configuration", args[0]) if args else None
-    if hasattr(configuration, "arguments"):
+    configuration = getattr(args[0], "configuration", None) if args else None
+    if configuration is not None:
         with TemporaryDirectory() as folder:
             assert configuration.arguments(output_dir=folder).device is not None
 

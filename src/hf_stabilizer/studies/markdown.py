@@ -21,7 +21,7 @@ from hf_stabilizer.studies.facts import early_stopping_fact
 from hf_stabilizer.studies.findings import chosen_by_validation, paired_differences
 from hf_stabilizer.studies.findings.seed_factors import share_seeds
 from hf_stabilizer.studies.formats import typographic
-from hf_stabilizer.studies.report import _scored_on as scored_on
+from hf_stabilizer.studies.report import scored_on
 from hf_stabilizer.studies.statistics import Interval, RecipeSummary
 from hf_stabilizer.studies.verdict import LEVEL, study_decimals, verdict
 
@@ -71,7 +71,7 @@ def markdown_summary(study: Study) -> str:
 
 
 def write_markdown_summary(study: Study, path: str | Path) -> Path:
-    """Writes `markdown_summary` into a file, which is replaced if it is there, and returns its path.
+    """Writes `markdown_summary` into a file, replaces one that is there, and returns its path.
 
     Raises:
         StudyError: `path` is a folder.
@@ -181,8 +181,9 @@ def caveats(study: Study) -> Iterator[str]:
         )
     if stopped := sum(row.stopped for row in rows):
         yield (
-            f"{stopped} runs were stopped early by their scores on the way and are in no mean: "
-            "those that went on were chosen, so their mean is better than that of runs at random."
+            f"{stopped} run{' was' if stopped == 1 else 's were'} stopped early by the scores on "
+            "the way, in no mean: those that went on were chosen, so their mean is better than "
+            "that of runs at random."
         )
     if any(share_seeds(study.of(recipe)) for recipe in study.recipes):
         yield (

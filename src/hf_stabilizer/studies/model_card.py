@@ -44,7 +44,7 @@ from hf_stabilizer.studies.markdown import (
     mean_and_std,
     table,
 )
-from hf_stabilizer.studies.report import _scored_on as scored_on
+from hf_stabilizer.studies.report import scored_on
 from hf_stabilizer.studies.statistics import RecipeSummary, final_score
 from hf_stabilizer.studies.study import run_folder
 from hf_stabilizer.studies.verdict import study_decimals, verdict
@@ -209,7 +209,8 @@ def _lead(study: Study, row: RecipeSummary) -> str:
     text += ", each time under other seeds" if row.runs > 1 else ""
     text += f"; {row.failed} of {row.runs} runs failed" if row.failed else "; no run failed"
     if row.stopped:
-        text += f", {row.stopped} were stopped early and have no final score"
+        were = "was" if row.stopped == 1 else "were"
+        text += f", {row.stopped} {were} stopped early, without a final score"
     if len(study.recipes) > 1:
         text += f". Against the other recipes of the study: {escaped(typographic(verdict(study)))}"
     return text if text.endswith(".") else f"{text}."

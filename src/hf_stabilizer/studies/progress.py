@@ -101,6 +101,8 @@ def describe(run: Run) -> str:
     title = f"{run.recipe} {run.name}"
     if run.status == "stopped":
         return f"{title}: stopped, {run.reason}"
+    if run.score is None and run.status == "finished":  # its metric is not decided yet
+        return f"{title}: over in {run.seconds:.0f} s"
     if run.score is None:
         return f"{title}: failed, {run.reason}"
     text = f"{title}: {run.metric} {run.score:.4f} in {run.seconds:.0f} s"

@@ -312,7 +312,7 @@ def _definition(roots: Sequence[Path]) -> Study | None:
     if len(roots) != 1 or not (roots[0] / DEFINITION).is_file():
         return None
     try:
-        return read_definition(roots[0])
+        return replace(read_definition(roots[0]), folder=roots[0])
     except StudyError as error:
         logger.warning("%s", error)
         return None

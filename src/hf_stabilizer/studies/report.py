@@ -153,7 +153,7 @@ def _content(study: Study) -> Content:
         "comparisons": [(one, outcome(one)) for one in found],
         "paired": any(not one.unpaired for one in found),
         "unpaired": [one.candidate for one in found if one.unpaired],
-        "scored_on": _scored_on(study.runs),
+        "scored_on": scored_on(study.runs),
         "seed_names": charts.seed_names(name for run in study.runs for name in run.seeds),
         "failed": [run for run in study.runs if run.status == "failed"],
         "stopped": sum(row.stopped for row in rows),
@@ -214,7 +214,8 @@ def sections_of(study: Study) -> tuple[Section, ...]:
     return tuple(part for make in sections.SECTIONS if (part := make(study)) is not None)
 
 
-def _scored_on(runs: Sequence[Run]) -> str:
+def scored_on(runs: Sequence[Run]) -> str:
+    """Returns a sentence about the rows that the scores are from."""
     scored = [run for run in runs if final_score(run) is not None]
     tested = sum(run.test_score is not None for run in scored)
     if scored and tested == len(scored) and any("folder" in run.configuration for run in scored):

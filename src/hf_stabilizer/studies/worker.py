@@ -31,6 +31,7 @@ from hf_stabilizer.studies.halting import HaltCallback, forget_halt, reopen, sea
 from hf_stabilizer.studies.progress import PROGRESS_FILE, write_progress
 from hf_stabilizer.studies.quiet import quietly
 from hf_stabilizer.studies.ranks import first_to_fail, on_first
+from hf_stabilizer.studies.tracking import tracked
 from hf_stabilizer.studies.trainable import Trainable
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def run_once(trainable: Trainable, folder: str) -> Run:
     path = Path(folder)
 
     def whole() -> Run:
-        return trainable.execute(path, callbacks=[_progress(trainable, path)], part=Part())
+        return _executed(trainable, path, Part())
 
     return _recorded(whole, trainable.configuration, path)
 
@@ -56,9 +57,7 @@ def run_first_part(trainable: Trainable, folder: str, stop_at: float) -> Run:
 
     def first_part() -> Run:
         halt = HaltCallback(stop_at)
-        callbacks = [_progress(trainable, path), halt]
-        part = Part(is_halted=lambda: halt.is_halted)
-        run = trainable.execute(path, callbacks=callbacks, part=part)
+        run = _executed(trainable, path, Part(is_halted=lambda: halt.is_halted), halt)
         if run.status != "stopped":
             return run
         return on_first(_sealed, run, path)
@@ -77,7 +76,7 @@ def run_rest(trainable: Trainable, folder: str) -> Run:
             part = Part()
         else:
             part = Part(resume_from=checkpoint, seconds=read_run(path / HALTED).seconds)
-        run = trainable.execute(path, callbacks=[_progress(trainable, path)], part=part)
+        run = _executed(trainable, path, part)
         on_first(forget_halt, path)
         return run
 
@@ -88,6 +87,17 @@ def probe(trainable: Trainable) -> Cost | None:
     """Trains and evaluates a few batches on a model that is thrown away; None: it would fail."""
     with quietly():
         return trainable.probe()
+
+
+def _executed(trainable: Trainable, path: Path, part: Part, *callbacks: TrainerCallback) -> Run:
+    """Trains a part of a run in this process, under its name in every tracker."""
+    options = trainable.configuration.values
+    with tracked(path, options, goes_on=part.resume_from is not None) as tracking:
+        return trainable.execute(
+            path,
+            callbacks=[_progress(trainable, path), *callbacks, tracking.callback],
+            part=replace(part, labels=tracking.labels),
+        )
 
 
 def _recorded(train: Callable[[], Run], configuration: Configuration, path: Path) -> Run:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hf_stabilizer.errors import check_choice
+from hf_stabilizer.records import check_folder
 from hf_stabilizer.studies.figures.agreement import plot_agreement
 from hf_stabilizer.studies.figures.canvas import NothingToDrawError
 from hf_stabilizer.studies.figures.comparisons import plot_ablation, plot_paired_differences
@@ -115,7 +116,7 @@ def save_figures(
         formats: "png" (150 dots an inch), "svg" or "pdf".
 
     Raises:
-        ConfigurationError: An unknown format.
+        ConfigurationError: An unknown format, or a folder that cannot be one.
         MissingDependencyError: matplotlib is not installed.
 
     Example:
@@ -129,7 +130,9 @@ def save_figures(
     """
     for one in formats:
         check_choice(one, FORMATS, name="formats")
-    drawn, folder = figures(study), Path(folder)
+    folder = Path(folder)
+    check_folder(folder, key="folder")
+    drawn = figures(study)
     from matplotlib import rc_context
 
     folder.mkdir(parents=True, exist_ok=True)

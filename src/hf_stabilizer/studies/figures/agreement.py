@@ -8,6 +8,7 @@ from hf_stabilizer.studies.figures.canvas import (
     NothingToDrawError,
     colour,
     empty_figure,
+    label_lowest,
     name_of,
     tidy,
 )
@@ -45,12 +46,15 @@ def plot_agreement(study: Study) -> Figure:
         title="How far seeds agree, row by row",
         caption=_caption(found.recipes, found.part),
     )
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     for axes, one in zip(panels, found.recipes, strict=False):
         _histogram(axes, one, colour(study.recipes.index(one.recipe)))
     panels[0].set_ylabel(f"{found.part} rows")
     for axes in panels[len(found.recipes) :]:
         axes.set_axis_off()
+    has_classes = any(one.classes for one in found.recipes)
+    axis = "share of runs with the usual answer" if has_classes else "std of the runs on a row"
+    label_lowest(panels[: len(found.recipes)], columns, axis)
     return figure
 
 
@@ -72,6 +76,3 @@ def _histogram(axes: Axes, one: RecipeAgreement, shade: str) -> None:
     axes.bar(lows, counts, width=widths, align="edge", color=shade, edgecolor="white")
     tidy(axes, grid="y")
     axes.set_title(f"{name_of(one.recipe, 24)}, n = {one.runs}", loc="left", fontsize=9)
-    axes.set_xlabel(
-        "share of runs with the usual answer" if one.classes else "std of the runs on a row"
-    )

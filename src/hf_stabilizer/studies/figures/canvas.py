@@ -8,7 +8,7 @@ crosses, those stopped early are rings, lines differ in their dashes.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from hf_stabilizer.errors import MissingDependencyError, StudyError
@@ -54,7 +54,7 @@ def empty_figure(*, height: float, caption: str, title: str, width: float = WIDT
         ) from error
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(label(title), x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
-    words = textwrap.fill(label(caption), round(16.5 * width))
+    words = textwrap.fill(label(caption), round(16.5 * width), break_on_hyphens=False)
     figure.supxlabel(words, x=0.01, ha="left", fontsize=8, color=SOFT, linespacing=1.35)
     return figure
 
@@ -114,6 +114,27 @@ def tidy(axes: Axes, *, grid: str = "both") -> None:
         axes.xaxis.grid(True, color=GRID, linewidth=0.8)
     if grid in ("y", "both"):
         axes.yaxis.grid(True, color=GRID, linewidth=0.8)
+
+
+def name_lines(axes: Axes, lines: int) -> None:
+    """Names lines in the axes, or beside them where the names of many would cover the lines."""
+    drawn = axes.legend(fontsize=8, frameon=False, handlelength=2.6)
+    if lines > 4:
+        drawn.set_loc("center left")
+        drawn.set_bbox_to_anchor((1.0, 0.5))
+
+
+def label_lowest(panels: Sequence[Axes], columns: int, axis: str) -> None:
+    """Writes ticks and axis below the lowest panel of each column; the panels share that axis.
+
+    Args:
+        panels: Those in use, row by row.
+        columns: Panels in a row.
+        axis: What is counted.
+    """
+    for axes in panels[-columns:]:
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel(axis)
 
 
 def limits(values: Iterable[float]) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from hf_stabilizer.studies.figures.canvas import (
     better_side,
     colour,
     empty_figure,
+    name_lines,
     name_of,
     tidy,
 )
@@ -106,8 +107,8 @@ def _hill(axes: Axes, one: RecipeDensity, row: int, highest: float, shade: str) 
 def plot_expected_best(study: Study) -> Figure:
     """Draws the expected validation performance: the best of k runs over k, with its 95 % interval.
 
-    The first panel holds all recipes; further ones show for up to four recipes what keeping the
-    best of all evaluations, of one an epoch, or the last alone is worth.
+    The first panel holds all recipes; further ones show, where there are up to four, what
+    keeping the best of all evaluations, of one an epoch, or the last alone is worth.
 
     Raises:
         NothingToDrawError: No recipe has two runs with a validation score.
@@ -128,15 +129,16 @@ def plot_expected_best(study: Study) -> Figure:
     found = best_of_runs.find(study)
     if found is None:
         raise NothingToDrawError("no recipe of the study has two runs with validation scores")
-    looks = [one for one in found.recipes if one.has_many_looks][:MOST_PANELS]
+    looks = [one for one in found.recipes if one.has_many_looks]
+    looks = looks if len(looks) <= MOST_PANELS else []
     columns = min(3, 1 + len(looks))
     rows = -(-(1 + len(looks)) // columns)
     figure = empty_figure(
-        height=1.4 + 2.6 * rows,
+        height=1.4 + (2.6 if looks else 3.2) * rows,
         title=f"Expected best validation {found.metric} of so many runs",
         caption=_caption_of_best(found),
     )
-    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+    panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
     _all_recipes(panels[0], found, study)
     for axes, one in zip(panels[1:], looks, strict=False):
         _looks(axes, one, colour(study.recipes.index(one.recipe)))
@@ -149,10 +151,9 @@ def plot_expected_best(study: Study) -> Figure:
 def _caption_of_best(found: best_of_runs.BestOfRuns) -> str:
     counts = ", ".join(f"{one.recipe} {one.every_look.runs}" for one in found.recipes)
     stopped = [one.recipe for one in found.recipes if one.stopped]
-    text = (
-        f"Runs: {counts}. Bands are 95 % intervals over resampled runs, too narrow from half of "
-        "the runs on."
-    )
+    text = f"Runs: {counts}."
+    if len(found.recipes) <= MOST_BANDS:
+        text += " Bands are 95 % intervals over resampled runs, too narrow from half of them on."
     if stopped:
         text += (
             f" Runs of {', '.join(stopped)} that were stopped early are not in it; those that went "
@@ -168,14 +169,14 @@ def _all_recipes(axes: Axes, found: best_of_runs.BestOfRuns, study: Study) -> No
         _best_line(axes, one.every_look, name_of(one.recipe, 20), shade, number, has_bands)
     _finish(axes, "all recipes" if len(found.recipes) > 1 else name_of(found.recipes[0].recipe))
     if len(found.recipes) > 1:
-        axes.legend(fontsize=8, frameon=False, handlelength=2.6)
+        name_lines(axes, len(found.recipes))
 
 
 def _looks(axes: Axes, one: BestOfRecipe, shade: str) -> None:
     for number, (looks, best) in enumerate(one.by_looks):
         _best_line(axes, best, LOOKS[looks], shade, number, number == 0)
     _finish(axes, f"{name_of(one.recipe, 22)}: looking more often")
-    axes.legend(fontsize=8, frameon=False, handlelength=2.6)
+    name_lines(axes, len(one.by_looks))
 
 
 def _best_line(
@@ -222,7 +223,7 @@ def plot_chosen_by_validation(study: Study) -> Figure:
             "good, the test score was not: where the lines part, the gain was luck."
         ),
     )
-    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+    panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
     for axes, one in zip(panels, found.recipes, strict=False):
         shade = colour(study.recipes.index(one.recipe))
         counts = range(1, one.optimism.runs + 1)
@@ -233,7 +234,7 @@ def plot_chosen_by_validation(study: Study) -> Figure:
             axes.plot(counts, values, color=shade, linestyle=dash, linewidth=1.8, label=name)
         _finish(axes, f"{name_of(one.recipe, 24)}, n = {one.optimism.runs}")
         axes.set_xlabel("runs to choose from")
-        axes.legend(fontsize=8, frameon=False, handlelength=2.6)
+        name_lines(axes, 2)
     for axes in panels[len(found.recipes) :]:
         axes.set_axis_off()
     panels[0].set_ylabel(better_side(f"expected {found.metric}", found.greater_is_better))

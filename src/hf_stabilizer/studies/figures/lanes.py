@@ -75,9 +75,9 @@ def draw_lanes(axes: Axes, lanes: Sequence[Lane], *, axis: str, zero: float | No
 
 
 def _values(lane: Lane) -> list[float]:
+    """What the scale spans: the marks, between which mean and interval lie."""
     found = [value for value, _ in lane.marks]
-    found += [] if lane.mean is None else [lane.mean]
-    return [*found, *(lane.interval or ())]
+    return found or [*([] if lane.mean is None else [lane.mean]), *(lane.interval or ())]
 
 
 def _lane(axes: Axes, lane: Lane, row: int, ends: tuple[float, float]) -> None:
@@ -87,9 +87,9 @@ def _lane(axes: Axes, lane: Lane, row: int, ends: tuple[float, float]) -> None:
         axes.broken_barh(
             [(low, high - low)], (row - BAND / 2, BAND), color=shade, alpha=0.2, linewidth=0
         )
-    for kind in ("full", "hollow", "failed"):
-        marks = [(value, lift) for value, of, lift in _lifted(lane.marks, ends) if of == kind]
-        _marks(axes, marks, row, kind, shade, ends)
+    size = 26.0 if len(lane.marks) <= 40 else 12.0
+    for value, kind, lift in _lifted(lane.marks, ends):
+        _mark(axes, (value, row + lift), kind, shade, ends, size)
     if lane.mean is not None and ends[0] <= lane.mean <= ends[1]:
         axes.vlines(lane.mean, row - BAND / 2, row + BAND / 2, color=INK, linewidth=1.8, zorder=4)
     across = axes.get_yaxis_transform()
@@ -111,27 +111,25 @@ def _lifted(
     return found
 
 
-def _marks(
+def _mark(
     axes: Axes,
-    marks: Sequence[tuple[float, float]],
-    row: int,
+    place: tuple[float, float],
     kind: Kind,
     shade: str,
     ends: tuple[float, float],
+    size: float,
 ) -> None:
-    size = 26 if len(marks) <= 40 else 12
-    style: dict[str, Any] = {"s": size, "zorder": 3, "linewidths": 1.1}
+    """One mark; beyond the scale an arrow at its end."""
+    style: dict[str, Any] = {"s": size, "zorder": 3}
     match kind:
         case "full":
             style |= {"color": shade, "alpha": 0.85, "edgecolors": "white", "linewidths": 0.5}
         case "hollow":
-            style |= {"facecolors": "white", "edgecolors": shade}
+            style |= {"facecolors": "white", "edgecolors": shade, "linewidths": 1.1}
         case "failed":
             style |= {"color": ALARM, "marker": "x", "linewidths": 1.6}
-    low, high = ends
-    inside = [(value, row + lift) for value, lift in marks if low <= value <= high]
-    axes.scatter([x for x, _ in inside], [y for _, y in inside], **style)
-    for beyond, at, arrow in ((min, low, "<"), (max, high, ">")):
-        outside = [row + lift for value, lift in marks if beyond(value, at) == value != at]
+    value, (low, high) = place[0], ends
+    if not low <= value <= high:
         # Half of a mark on the edge would be cut off.
-        axes.scatter([at] * len(outside), outside, **{**style, "marker": arrow, "clip_on": False})
+        style |= {"marker": "<" if value < low else ">", "clip_on": False}
+    axes.scatter(min(max(value, low), high), place[1], **style)

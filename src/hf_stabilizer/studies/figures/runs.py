@@ -16,6 +16,7 @@ from hf_stabilizer.studies.figures.canvas import (
     colour,
     counted,
     empty_figure,
+    label_lowest,
     limits,
     name_of,
     tidy,
@@ -118,13 +119,14 @@ def plot_evaluations(study: Study) -> Figure:
         title=f"{study.metric} on validation rows during training",
         caption=_caption(study, any(halts.values())),
     )
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     for place, (axes, recipe) in enumerate(zip(panels, study.recipes, strict=False)):
         _panel(axes, study, recipe, place, halts[recipe])
-        axes.set(ylim=limits(value for _, value in points), xlabel="optimizer steps")
+        axes.set(ylim=limits(value for _, value in points))
     panels[0].set_ylabel(better_side(study.metric, study.greater_is_better))
     for axes in panels[len(study.recipes) :]:
         axes.set_axis_off()
+    label_lowest(panels[: len(study.recipes)], columns, "optimizer steps")
     return figure
 
 

@@ -13,6 +13,7 @@ from hf_stabilizer.studies.figures.canvas import (
     colour,
     empty_figure,
     label,
+    name_lines,
     name_of,
     tidy,
 )
@@ -146,7 +147,7 @@ def plot_early_ranks(study: Study) -> Figure:
     axes.axhline(0, color=GRID)
     tidy(axes)
     axes.set(xlabel="fraction of training", ylabel="Spearman's rank correlation", ylim=(None, 1.05))
-    axes.legend(fontsize=8, frameon=False, handlelength=2.6, loc="lower right")
+    name_lines(axes, len(known))
     return figure
 
 
