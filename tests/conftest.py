@@ -104,3 +104,18 @@ def config(model_folder: Path, rows_file: Path, tmp_path: Path) -> dict[str, Any
         "dataloader_pin_memory": False,
         "output_dir": str(tmp_path / "out"),
     }
+
+
+def tiny_study(model_folder: Path, folder: Path, *, rows: int = 64, **keys: Any) -> dict[str, Any]:
+    """A configuration of a tiny model on rows that are written into the folder."""
+    return {
+        "model_name_or_path": str(model_folder),
+        "train_file": str(write_rows(folder / "rows.csv", count=rows)),
+        "validation_size": rows // 4,
+        "test_size": rows // 4,
+        "learning_rate": 1e-3,
+        "per_device_train_batch_size": 8,
+        "use_cpu": True,
+        "dataloader_pin_memory": False,
+        **keys,
+    }

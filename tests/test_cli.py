@@ -211,7 +211,10 @@ def test_env_names_the_versions(capsys: pytest.CaptureFixture[str]) -> None:
         (("plot-lr", "CONFIG", "--output", "rates.csv"), "must end in .png, .pdf or .svg"),
         (("train", "CONFIG", "-x", "3"), "unknown option '-x'"),
         (("study", "CONFIG", "--runs", "x"), "--runs: invalid int value: 'x'"),
-        (("study", "CONFIG", "--workers", "0"), "workers must be a whole number of processes from 1 up, got 0"),
+        (
+            ("study", "CONFIG", "--workers", "0"),
+            "workers must be a whole number of processes from 1 up, got 0",
+        ),
         (("study", "CONFIG", "--first-seed", "-1"), "first_seed must be a whole number"),
         (("study", "CONFIG", "--metrics", "rmse"), "does not fit"),
         (("study", "CONFIG", "--output-dir", "tiny.yaml/x"), "is a file"),

@@ -22,7 +22,7 @@ from hf_stabilizer.studies.comparison import compare
 from hf_stabilizer.studies.events import read_events
 from hf_stabilizer.studies.remedies import arms_of, read_remedies
 from hf_stabilizer.studies.statistics import holm
-from tests.conftest import write_rows
+from tests.conftest import tiny_study
 
 TASK = "text-classification"
 
@@ -231,18 +231,7 @@ def test_the_table_holds_every_arm_in_eighty_columns() -> None:
 @pytest.fixture(scope="module")
 def tiny(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Four steps of a tiny model."""
-    folder = tmp_path_factory.mktemp("rows")
-    return {
-        "model_name_or_path": str(model_folder),
-        "train_file": str(write_rows(folder / "rows.csv", count=32)),
-        "validation_size": 8,
-        "test_size": 8,
-        "learning_rate": 1e-3,
-        "per_device_train_batch_size": 8,
-        "max_steps": 4,
-        "use_cpu": True,
-        "dataloader_pin_memory": False,
-    }
+    return tiny_study(model_folder, tmp_path_factory.mktemp("rows"), rows=32, max_steps=4)
 
 
 def run(config: Any, folder: Path, **options: Any) -> Study:

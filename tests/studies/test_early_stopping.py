@@ -36,7 +36,7 @@ from hf_stabilizer.studies.halting import reopen
 from hf_stabilizer.studies.stopping import Stopping
 from hf_stabilizer.studies.study import Study
 from hf_stabilizer.studies.worker import run_first_part, run_once, run_rest
-from tests.conftest import write_rows
+from tests.conftest import tiny_study
 
 PAIR = ["plain", "stabilised"]
 STEPS, HALT = 8, 3
@@ -46,19 +46,9 @@ STOP = {"stop_at": 0.375, "keep": 2}
 @pytest.fixture(scope="module")
 def tiny(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Eight steps of which one, three, five, seven and the last are evaluated."""
-    folder = tmp_path_factory.mktemp("rows")
-    return {
-        "model_name_or_path": str(model_folder),
-        "train_file": str(write_rows(folder / "rows.csv", count=64)),
-        "validation_size": 16,
-        "test_size": 16,
-        "learning_rate": 1e-3,
-        "per_device_train_batch_size": 8,
-        "max_steps": STEPS,
-        "evaluations_per_epoch": 2,
-        "use_cpu": True,
-        "dataloader_pin_memory": False,
-    }
+    return tiny_study(
+        model_folder, tmp_path_factory.mktemp("rows"), max_steps=STEPS, evaluations_per_epoch=2
+    )
 
 
 def study(config: dict[str, Any], folder: Path, **options: Any) -> Study:

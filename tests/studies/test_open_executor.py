@@ -266,9 +266,9 @@ def test_two_processes_train_as_accelerate_launch_train(
     assert sum(run.status == "stopped" for run in runs) == 2
     for run, record in zip(runs, records, strict=True):
         left = {p.name for p in record.parent.glob("checkpoint-*")}
-        assert left == (set() if run is survivor else {"checkpoint-10"})
+        assert left == (set() if run is survivor else {f"checkpoint-{run.steps}"})
         for rank in (0, 1) if left else ():
-            assert (record.parent / "checkpoint-10" / f"rng_state_{rank}.pth").exists()
+            assert (record.parent / f"checkpoint-{run.steps}" / f"rng_state_{rank}.pth").exists()
     seeds = [f"--{name}={value}" for name, value in survivor.seeds.items()]
     program = [str(Path(sys.executable).parent / "accelerate"), *TWO.split()[1:]]
     alone = ["-m", "hf_stabilizer", "train", str(path), "--output-dir", str(tmp_path / "alone")]

@@ -18,7 +18,7 @@ from hf_stabilizer.studies.events import read_events
 from hf_stabilizer.studies.statistics import runs_to_keep, settings_for_budget
 from hf_stabilizer.studies.stopping import Extent, Stopping, read_extent
 from hf_stabilizer.studies.study import Study
-from tests.conftest import write_rows
+from tests.conftest import tiny_study
 
 
 @pytest.mark.parametrize(
@@ -90,18 +90,7 @@ def test_what_cannot_be_asked(asked: dict[str, Any], message: str) -> None:
 @pytest.fixture(scope="module")
 def tiny(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Four steps in two epochs; nothing says when to evaluate."""
-    folder = tmp_path_factory.mktemp("rows")
-    return {
-        "model_name_or_path": str(model_folder),
-        "train_file": str(write_rows(folder / "rows.csv", count=32)),
-        "validation_size": 8,
-        "test_size": 8,
-        "learning_rate": 1e-3,
-        "per_device_train_batch_size": 8,
-        "num_train_epochs": 2,
-        "use_cpu": True,
-        "dataloader_pin_memory": False,
-    }
+    return tiny_study(model_folder, tmp_path_factory.mktemp("rows"), rows=32, num_train_epochs=2)
 
 
 def study(config: dict[str, Any], folder: Path, **options: Any) -> tuple[Study, str]:

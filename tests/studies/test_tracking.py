@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,18 +24,18 @@ from tests.tiny import Rows, tiny_bert
 SEEDS = ["head1-data1-dropout1", "head2-data2-dropout2"]
 
 
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No variable of whoever runs the tests tells a tracker anything."""
-    for name in [n for n in os.environ if n.split("_")[0] in TRACKERS]:
-        monkeypatch.delenv(name)
-    before = dict(os.environ)
-    yield
-    told = {n for n in {*os.environ, *before} if n.split("_")[0] in TRACKERS}
-    assert {n: os.environ.get(n) for n in told} == {n: before.get(n) for n in told}
-
-
 TRACKERS = {"WANDB", "MLFLOW", "COMET", "CLEARML", "SWANLAB", "TENSORBOARD", "TRACKIO"}
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of whoever runs the tests tells a tracker anything."""
+    for name in told():
+        monkeypatch.delenv(name)
+
+
+def told() -> dict[str, str]:
+    return {n: value for n, value in os.environ.items() if n.split("_")[0] in TRACKERS}
 
 
 @pytest.fixture
@@ -64,10 +63,10 @@ def test_what_was_set_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("WANDB_RUN_GROUP", "mine")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "7")
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "logs")
-    told = TrackerNames.of(path).environment()
-    assert {"WANDB_RUN_GROUP", "MLFLOW_EXPERIMENT_NAME"}.isdisjoint(told)
-    assert told["SWANLAB_PROJECT"] == told["CLEARML_PROJECT"] == "sst2"
-    assert told["TENSORBOARD_LOGGING_DIR"] == str(Path("logs/sst2/plain/seed3"))
+    ours = TrackerNames.of(path).environment()
+    assert {"WANDB_RUN_GROUP", "MLFLOW_EXPERIMENT_NAME"}.isdisjoint(ours)
+    assert ours["SWANLAB_PROJECT"] == ours["CLEARML_PROJECT"] == "sst2"
+    assert ours["TENSORBOARD_LOGGING_DIR"] == str(Path("logs/sst2/plain/seed3"))
 
 
 def test_a_model_that_wandb_saves_has_a_name_it_takes(
@@ -124,7 +123,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         vars(module)["ended"].append((vars(module)["run"], exit_code))
         vars(module)["run"] = None
 
-    vars(module)["finish"] = finish
+    vars(module).update(finish=finish, teardown=lambda: None)
     monkeypatch.setitem(sys.modules, "wandb", module)
     return module
 
@@ -195,6 +194,7 @@ def test_one_process_many_runs(tmp_path: Path, wandb: Any) -> None:
     assert first[1] != second[1]
     assert third in (first, second)  # what goes on is the same run
     assert {entry[2:] for entry in heard} == {("mine", "mine")}
+    assert told() == {}
     assert wandb.ended == [(entry[:2], 0) for entry in heard]
     assert {"run_name", "project"}.isdisjoint(found.runs[0].configuration)
 

@@ -86,6 +86,7 @@ class TrackerNames:
             ours |= {
                 "WANDB_RUN_ID": key,
                 "WANDB_RESUME": "allow",
+                "WANDB_SILENT": "true",  # in a worker, whose screen is the study's
                 "COMET_EXPERIMENT_KEY": key,
                 "SWANLAB_RUN_ID": key[:21],  # as long as it allows
                 "SWANLAB_RESUME": "allow",

@@ -51,7 +51,7 @@ _TRACKERS = (
     _Tracker(
         "wandb",
         lambda wandb: wandb.run is not None,
-        lambda wandb, failed: wandb.finish(exit_code=int(failed)),
+        lambda wandb, failed: _end_wandb(wandb, failed),
     ),
     _Tracker(
         "mlflow",
@@ -110,7 +110,8 @@ def tracked(
     callback = _TrackingCallback(folder, {"name": name, "key": key}, names.project)
     variables = names.environment(key=key)
     if "mlflow" in note and "MLFLOW_RUN_ID" not in os.environ:
-        variables["MLFLOW_RUN_ID"] = note["mlflow"]
+        # Its parameters are there, and it refuses others, such as `resume_from_checkpoint`.
+        variables |= {"MLFLOW_RUN_ID": note["mlflow"], "MLFLOW_MAX_LOG_PARAMS": "0"}
     theirs = _open_trackers()
     is_failed = True
     with _environment(variables), _silent_trackio():
@@ -208,6 +209,11 @@ def _end(tracker: _Tracker, is_failed: bool) -> None:
         tracker.end(sys.modules[tracker.module], is_failed)
     except Exception as error:  # the run itself is over, however its tracker fares
         logger.warning("%s could not end its run: %s", tracker.module, error)
+
+
+def _end_wandb(wandb: Any, is_failed: bool) -> None:  # Any: the module
+    wandb.finish(exit_code=int(is_failed))
+    wandb.teardown()  # or it would remember the variables of this run (0.31)
 
 
 @contextlib.contextmanager
