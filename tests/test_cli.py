@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import pytest
 import transformers
 from ruamel.yaml import YAML
 
-from hf_stabilizer.cli import main
-from hf_stabilizer.cli.parsing import read_overrides
+from hf_stabilizer import Run, Study
+from hf_stabilizer.cli import build_parser, main
+from hf_stabilizer.cli.parsing import own_options, read_overrides
 from hf_stabilizer.cli.speaking import without_secrets
 from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.records import write_run
+from hf_stabilizer.studies.study import write_definition
 
 
 def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -222,6 +226,18 @@ def test_env_names_the_versions(capsys: pytest.CaptureFixture[str]) -> None:
         (("init", "bert", "--output", "tiny.yaml/x"), "is a file"),
         (("init",), "name a model family"),
         (("recipes", "mosbch"), "did you mean mosbach"),
+        (("report", "STUDY", "--markdown", "tiny.yaml/x.md"), "is a file; name another"),
+        (("report", "STUDY", "--model_card", "tiny.yaml/x.md"), "is a file; name another"),
+        (("report", "STUDY", "--markdown", "STUDY"), "is a folder; name the file to write"),
+        (("report", "STUDY", "--figures", "tiny.yaml"), "is a file; name another"),
+        (("report", "STUDY", "--model-card", "latin.md"), "is not text in UTF-8"),
+        (("report", "STUDY", "--format", "png"), "--format does nothing without --figures"),
+        (("report", "STUDY", "--model-card-recipe", "plain"), "does nothing without --model-card"),
+        (("seeds", "STUDY", "--output", "folder.json"), "is a folder; name the file to write"),
+        (("plan-study", "STUDY", "--budget", "3", "--output", "STUDY"), "is a folder; name the"),
+        (("plan-study", "STUDY", "--budget", "1e9"), "budget must be at most 10000 full runs"),
+        (("plan-study", "STUDY", "--budget", "3", "--perfect", "nan"), "must be a finite score"),
+        (("plan-study", "STUDY", "--budget", "3", "--on-test"), "with a test score"),
     ],
     ids=" ".join,
 )
@@ -234,15 +250,55 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    there = sorted(tmp_path.iterdir())
-    code, out, err = run(*(str(config_file) if w == "CONFIG" else w for w in words), capsys=capsys)
+    finished_study(tmp_path / "finished")
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "latin.md").write_bytes("Müller".encode("latin-1"))
+    there = sorted(tmp_path.rglob("*"))
+    names = {"CONFIG": str(config_file), "STUDY": "finished"}
+    code, out, err = run(*(names.get(word, word) for word in words), capsys=capsys)
     assert code == 2
     assert message in err
     assert err.splitlines()[-1].startswith("hf-stabilizer: error: ")
     assert "Traceback" not in err
     assert "usage:" not in err
     assert out == ""
-    assert sorted(tmp_path.iterdir()) == there
+    assert sorted(tmp_path.rglob("*")) == there
+
+
+def finished_study(folder: Path) -> None:
+    """Writes the records of four runs with three evaluations each."""
+    for seed in range(1, 5):
+        scores = [0.5 + k / 10 + seed / 50 for k in range(3)]
+        curve = tuple((4 * k, {"f1": score}) for k, score in enumerate(scores, 1))
+        run = Run("plain", {"seed": seed}, "finished", "", curve, "f1", best_score=scores[-1])
+        write_run(replace(run, steps=12), folder / "runs" / "plain" / run.name / "run.json")
+    study = Study("finished", ("plain",), (), "f1", True, seeds=({"seed": 1},))
+    write_definition(study, folder)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("study c.yaml --first_seed 5 --stop_at=.5", {"first_seed": 5, "stop_at": 0.5}),
+        ("ablate c.yaml --remedies a b --retry_failed", {"retry_failed": True}),
+        ("report r --no-greater_is_better", {"greater_is_better": False}),
+        ("probe c.yaml --max_examples 9", {"max_examples": 9}),
+    ],
+)
+def test_options_are_taken_with_dashes_and_with_underscores(
+    words: str, found: dict[str, Any]
+) -> None:
+    args, rest = build_parser().parse_known_args(words.split())
+    assert not rest
+    assert {name: getattr(args, name) for name in found} == found
+    dashed, _ = build_parser().parse_known_args(words.replace("_", "-").split())
+    assert vars(dashed) == vars(args)
+
+
+def test_no_option_is_listed_in_two_spellings() -> None:
+    parser = build_parser()
+    for command in ("study", "ablate", "plan-study", "seeds", "report", "train", "probe"):
+        assert not [name for name in own_options(parser, command) if "_" in name]
 
 
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,6 +144,22 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def check_file(path: Path, *, key: str, example: str) -> None:
+    """Raises ConfigurationError, naming the option, if no file of that name can be written.
+
+    Args:
+        path: The file.
+        key: The option that names it.
+        example: What a file there might be called.
+    """
+    if path.is_dir():
+        raise ConfigurationError(
+            f"{key} {str(path)!r} is a folder; name the file to write, such as "
+            f"{str(path / example)!r}"
+        )
+    check_folder(path.parent, key=key)
+
+
 def check_folder(folder: Path, *, key: str) -> None:
     """Raises ConfigurationError, naming the option, if no files can be written into the folder."""
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())

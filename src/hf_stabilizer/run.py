@@ -73,8 +73,8 @@ class Part:
     """Wall-clock seconds of the parts before."""
     is_halted: Callable[[], bool] = bool
     """Tells after training whether a callback halted it on the way, to go on another time."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """What trackers call it: `run_name` and `project`. They are not recorded."""
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    """Options that tell trackers of it, such as `run_name`. They are not recorded."""
 
     def fitted(self, configuration: Configuration) -> Configuration:
         """Adds the labels; leaves out what the checkpoint brings anyhow and takes time."""

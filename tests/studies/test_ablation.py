@@ -16,12 +16,21 @@ from rich.console import Console
 from hf_stabilizer import Run, Study, ablate
 from hf_stabilizer.cli import main
 from hf_stabilizer.errors import ConfigurationError, StudyError
-from hf_stabilizer.studies.ablation import ablation_of, ablation_rows, comparisons_of, runs_needed
+from hf_stabilizer.studies.ablation import (
+    ablation_of,
+    ablation_rows,
+    comparisons_of,
+    comparisons_of_study,
+    runs_needed,
+)
 from hf_stabilizer.studies.ablation_view import ablation_sentence, print_ablation
 from hf_stabilizer.studies.comparison import compare
 from hf_stabilizer.studies.events import read_events
+from hf_stabilizer.studies.findings import paired_differences
+from hf_stabilizer.studies.markdown import markdown_summary
 from hf_stabilizer.studies.remedies import arms_of, read_remedies
 from hf_stabilizer.studies.statistics import holm
+from hf_stabilizer.studies.verdict import verdict
 from tests.conftest import tiny_study
 
 TASK = "text-classification"
@@ -174,6 +183,27 @@ def test_every_comparison_is_the_paired_one_and_holm_counts_them_all(
     assert [one.mean_difference for one in seen] == [one.mean_difference for one in plain]
     assert [one.p_value for one in seen] == holm([one.p_value or 1.0 for one in plain])
     assert ablation_of(study).comparisons == comparisons_of(3) == len(pairs)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a", "b", "c")])
+def test_a_comparison_has_one_p_value_wherever_it_is_shown(names: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(1)
+    arms = ["plain", *names, "all", *(f"all-but-{n}" for n in names if len(names) > 2)]
+    gains = {"a": 0.05, "all": 0.06}
+    study = made({n: (0.5 + gains.get(n, 0) + 0.04 * rng.random(9)).tolist() for n in arms})
+    extra = tuple(replace(run, recipe="later") for run in study.of("a"))
+    for one in (study, replace(study, recipes=(*study.recipes, "later"), runs=study.runs + extra)):
+        table = {row.alone.candidate: row.alone for row in ablation_rows(one)}
+        shown = comparisons_of_study(one)
+        found = paired_differences.find(one)
+        assert found is not None
+        assert [c.candidate for c in shown] == [n for n in one.recipes if "but" not in n][1:]
+        assert [c.comparison for c in found.candidates] == list(shown)
+        assert all(table[c.candidate] == c for c in shown if c.candidate in table)
+        count = ablation_of(one).comparisons
+        assert count == comparisons_of(len(names)) + len(one.recipes) - len(arms)
+        assert f"after correction for {count} comparisons" in verdict(one)
+        assert f"Holm's method for {count} comparisons" in markdown_summary(one)
 
 
 def test_the_fewest_runs_can_just_show_something() -> None:

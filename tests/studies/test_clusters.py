@@ -182,7 +182,7 @@ def kill_one_that_trains(folder: Path, workers: set[int]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_study_that_loses_a_worker_ends_as_in_peace(
     engine: str, tiny: dict[str, Any], tmp_path: Path, in_peace: Study

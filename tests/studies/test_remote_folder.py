@@ -176,7 +176,7 @@ def test_refusal_workers_that_see_another_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_killed_with_its_workers_it_goes_on_from_an_empty_machine(
     tiny: dict[str, Any], tmp_path: Path, in_a_folder: Study
 ) -> None:
@@ -193,13 +193,13 @@ def test_killed_with_its_workers_it_goes_on_from_an_empty_machine(
         return subprocess.Popen(command, env=environment, **quiet)
 
     process = started("first")
-    limit = time.monotonic() + 250
+    limit = time.monotonic() + 400
     while not any(e.event == "resumed" for e in read_events(tmp_path / "s")):
         assert time.monotonic() < limit
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert started("second").wait(timeout=250) == 0
+    assert started("second").wait(timeout=400) == 0
     found = Study.from_folder(tmp_path / "s")
     assert [numbers(run) for run in found.runs] == [numbers(run) for run in in_a_folder.runs]
     assert (tmp_path / "s" / "report.html").exists()

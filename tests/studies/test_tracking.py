@@ -95,7 +95,19 @@ def test_a_damaged_note_is_a_new_beginning(tmp_path: Path) -> None:
     path = run_at(tmp_path)
     (path / NOTE).write_text("{")
     with tracked(path, {}, goes_on=True) as tracking:
-        assert tracking.labels == {"run_name": "plain/seed3", "project": "sst2"}
+        assert tracking.labels["run_name"] == "plain/seed3"
+
+
+def test_trackio_stays_on_this_machine_unless_told(tmp_path: Path) -> None:
+    path = run_at(tmp_path)
+    with tracked(path, {}) as tracking:
+        assert tracking.labels == {
+            "run_name": "plain/seed3",
+            "project": "sst2",
+            "trackio_space_id": None,
+        }
+    with tracked(path, {"trackio_space_id": "me/space"}) as tracking:
+        assert "trackio_space_id" not in tracking.labels
 
 
 def test_only_the_variables_of_this_time_are_taken_back(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
@@ -26,7 +27,21 @@ class AddCommand(Protocol):
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, as everything here does."""
+    """Says what is wrong in one sentence, and takes every option with dashes or underscores."""
+
+    def parse_known_args(  # type: ignore[override]  # argparse has overloads for any namespace
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Reads `--stop_at` as `--stop-at`, as configuration keys are written in either way."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._spelt(word) for word in words], namespace)
+
+    def _spelt(self, word: str) -> str:
+        name, equals, value = word.partition("=")
+        dashed = name.replace("_", "-")
+        known = self._option_string_actions
+        is_ours = word.startswith("--") and name not in known and dashed in known
+        return f"{dashed}{equals}{value}" if is_ours else word
 
     def error(self, message: str) -> NoReturn:
         """Raises instead of printing usage and exiting."""

@@ -25,11 +25,11 @@ def add(command: AddCommand) -> None:
     )
     plan.add_argument("--metric", help="the one that decides (default: as the runs name it)")
     plan.add_argument(
-        "--greater-is-better", "--greater_is_better", action=argparse.BooleanOptionalAction,
+        "--greater-is-better", action=argparse.BooleanOptionalAction,
         help="direction of the metric",
     )  # fmt: skip
     plan.add_argument(
-        "--on-test", "--on_test", action="store_true",
+        "--on-test", action="store_true",
         help="choose by validation, but count the test score",
     )  # fmt: skip
     plan.add_argument(
@@ -48,7 +48,7 @@ def _plan_study(args: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from hf_stabilizer.records import check_folder
+    from hf_stabilizer.records import check_file
     from hf_stabilizer.studies.plan_page import write_plan
     from hf_stabilizer.studies.plan_view import print_plan
     from hf_stabilizer.studies.reading import read_runs
@@ -58,7 +58,7 @@ def _plan_study(args: argparse.Namespace) -> None:
     alone = Path(args.folders[0]) if len(args.folders) == 1 else Path()
     output = Path(args.output or alone / "plan.html")
     study = read_runs(args.folders, metric=args.metric, greater_is_better=args.greater_is_better)
-    check_folder(output.parent, key="output")
+    check_file(output, key="output", example="plan.html")
     found = plan_from(
         study, args.budget, recipe=args.recipe, on_test=args.on_test, perfect=args.perfect
     )

@@ -41,17 +41,17 @@ def add(command: AddCommand) -> None:
         "--figures", metavar="FOLDER", help="also write every figure there, as PNG and SVG"
     )
     report.add_argument(
-        "--format", nargs="+", choices=("png", "svg", "pdf"), default=["png", "svg"],
+        "--format", nargs="+", choices=("png", "svg", "pdf"),
         help="of the figures (default: png svg)",
     )  # fmt: skip
     report.add_argument("--markdown", metavar="FILE", help="also write a summary in Markdown")
     report.add_argument(
-        "--model-card", "--model_card", metavar="FILE",
+        "--model-card", metavar="FILE",
         help="also put seeds, mean and spread, and which weights these are, into this model card; "
         "a new one if it is not there",
     )  # fmt: skip
     report.add_argument(
-        "--model-card-recipe", "--model_card_recipe", metavar="RECIPE",
+        "--model-card-recipe", metavar="RECIPE",
         help="whose model it is (default: the recipe with the best mean)",
     )  # fmt: skip
 
@@ -62,12 +62,12 @@ def _report(args: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from hf_stabilizer.records import check_folder
     from hf_stabilizer.studies.reading import read_runs
     from hf_stabilizer.studies.report import write_report
     from hf_stabilizer.studies.table import print_study
 
     show_notes()
+    _check_owners(args)
     study = read_runs(
         args.folders,
         metric=args.metric,
@@ -80,28 +80,57 @@ def _report(args: argparse.Namespace) -> None:
         study = dataclasses.replace(study, command=shlex.join(["hf-stabilizer", *args.argv]))
     alone = Path(args.folders[0]) if len(args.folders) == 1 else Path()
     output = Path(args.output or alone / "report.html")
-    check_folder(output.parent, key="output")
+    _check_paths(args, output)
+    more = list(_write_more(study, args))
     page = write_report(study, output)
     print_study(study, Console())
     print(f"\nReport: {page}")
-    for line in _write_more(study, args):
+    for line in more:
         print(line)
 
 
+def _check_owners(args: argparse.Namespace) -> None:
+    """Refuses an option about what is not asked for."""
+    for option, value, owner, asked in (
+        ("--model-card-recipe", args.model_card_recipe, "--model-card FILE", args.model_card),
+        ("--format", args.format, "--figures FOLDER", args.figures),
+    ):
+        if value is not None and asked is None:
+            raise ConfigurationError(f"{option} does nothing without {owner}; add it")
+
+
+def _check_paths(args: argparse.Namespace, output: Path) -> None:
+    """Refuses what cannot be written before anything is."""
+    from hf_stabilizer.records import check_file, check_folder
+
+    check_file(output, key="output", example="report.html")
+    for key, name, example in (
+        ("markdown", args.markdown, "summary.md"),
+        ("model_card", args.model_card, "README.md"),
+    ):
+        if name is not None:
+            check_file(Path(name), key=key, example=example)
+    if args.figures is not None:
+        check_folder(Path(args.figures), key="figures")
+
+
 def _write_more(study: Study, args: argparse.Namespace) -> Iterator[str]:
-    """Writes what was asked for beside the page, and tells where it lies."""
+    """Writes what was asked for beside the page, and tells where it lies.
+
+    The model card first: one that is there may be refused, and then nothing else is written.
+    """
     from hf_stabilizer.studies.figures import save_figures
     from hf_stabilizer.studies.markdown import write_markdown_summary
     from hf_stabilizer.studies.model_card import write_model_card
 
-    if args.figures is not None:
-        paths = save_figures(study, args.figures, formats=args.format)
-        yield f"Figures: {args.figures} ({len(paths)} files)"
-    if args.markdown is not None:
-        yield f"Summary: {write_markdown_summary(study, args.markdown)}"
     if args.model_card is not None:
         card = write_model_card(study, args.model_card, recipe=args.model_card_recipe)
         yield f"Model card: {card}"
+    if args.figures is not None:
+        paths = save_figures(study, args.figures, formats=args.format or ("png", "svg"))
+        yield f"Figures: {args.figures} ({len(paths)} files)"
+    if args.markdown is not None:
+        yield f"Summary: {write_markdown_summary(study, args.markdown)}"
 
 
 def _glob_and_name(text: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ def add(command: AddCommand) -> None:
     seeds.add_argument("--recipes", nargs="+", metavar="RECIPE", help="these alone (default: all)")
     seeds.add_argument("--metric", help="the one that decides (default: as the runs name it)")
     seeds.add_argument(
-        "--greater-is-better", "--greater_is_better", action=argparse.BooleanOptionalAction,
+        "--greater-is-better", action=argparse.BooleanOptionalAction,
         help="direction of the metric",
     )  # fmt: skip
     seeds.add_argument("--output", metavar="FILE", help="the numbers: a .json or .csv file")

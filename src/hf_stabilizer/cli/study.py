@@ -36,7 +36,7 @@ def add(command: AddCommand) -> None:
         "{output_dir}, ...; no early stopping there",
     )  # fmt: skip
     study.add_argument(
-        "--metric-for-best-model", "--metric_for_best_model", dest="decides", metavar="METRIC",
+        "--metric-for-best-model", dest="decides", metavar="METRIC",
         help="the metric that decides (default: the configuration's, or the script's own)",
     )  # fmt: skip
     study.add_argument(

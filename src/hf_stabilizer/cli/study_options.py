@@ -19,7 +19,7 @@ def add_study_options(study: argparse.ArgumentParser, *, runs: str, folder: str)
     """
     study.add_argument("--runs", type=int, help=f"runs per recipe (default: {runs})")
     study.add_argument(
-        "--stop-at", "--stop_at", type=float, metavar="F",
+        "--stop-at", type=float, metavar="F",
         help="stop all but the best runs at this fraction of their steps, in (0, 1) "
         "(with --keep: 0.25)",
     )  # fmt: skip
@@ -33,7 +33,7 @@ def add_study_options(study: argparse.ArgumentParser, *, runs: str, folder: str)
     )  # fmt: skip
     study.add_argument("--first-seed", type=int, default=1, help="seed of the first run")
     add_grid_options(study)
-    study.add_argument("--output-dir", "--output_dir", help=f"default: {folder}")
+    study.add_argument("--output-dir", help=f"default: {folder}")
     study.add_argument("--workers", type=int, help="processes (default: one per GPU or core)")
     study.add_argument(
         "--executor", metavar="NAME",
@@ -57,7 +57,7 @@ def add_grid_options(study: argparse.ArgumentParser) -> None:
         ("dropout", "vary dropout"),
     ):
         study.add_argument(
-            f"--{what}-seeds", f"--{what}_seeds", nargs="+", type=int, metavar="N",
+            f"--{what}-seeds", nargs="+", type=int, metavar="N",
             help=f"{text}: how many seeds, or two or more seeds; all combinations are run, or "
             "as many as --runs says",
         )  # fmt: skip

@@ -19,7 +19,7 @@ def add(command: AddCommand) -> None:
     train.add_argument("config", help="YAML file")
     train.add_argument("--recipe", help="recipe, by name or as a YAML file")
     train.add_argument(
-        "--dry-run", "--dry_run", action="store_true",
+        "--dry-run", action="store_true",
         help="show findings, layers, schedule and cost; train nothing and write nothing",
     )  # fmt: skip
     train.add_argument("--json", action="store_true", help="with --dry-run: for machines")

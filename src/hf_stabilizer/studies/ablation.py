@@ -10,12 +10,12 @@ Holm's method for the number of comparisons in the whole table. Imports no torch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.errors import StudyError
-from hf_stabilizer.studies.comparison import Comparison, compare, corrected
+from hf_stabilizer.studies.comparison import Comparison, compare, comparisons, corrected
 from hf_stabilizer.studies.statistics import RecipeSummary, pairs_needed, summary_rows
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class Ablation:
     baseline: RecipeSummary
     """Mean, spread and failed runs of the baseline."""
     comparisons: int
-    """Number of different comparisons, for which the p-values are corrected."""
+    """Number of different comparisons, for which the p-values are corrected: those of the table,
+    and of recipes that were added to the study later."""
     smallest_p: float
     """The smallest corrected p-value that the comparison with the most pairs can reach."""
 
@@ -105,12 +106,9 @@ def ablation_of(study: Study) -> Ablation:
             f"study {study.name!r} is no ablation: which recipes are remedies, alone and together, "
             "is not recorded; make it with `hf-stabilizer ablate`"
         )
-    asked: Mapping[str, Any] = study.ablation
-    baseline, everything = asked["baseline"], asked["all"]
-    # `study.json` sorts its keys; the order that was given is that of the recipes.
-    given = sorted(asked["remedies"].items(), key=lambda one: study.recipes.index(one[1]["alone"]))
-    remedies = dict(given)
-    found = _comparisons(study, _pairs_of_arms(baseline, everything, remedies))
+    baseline, everything = study.ablation["baseline"], study.ablation["all"]
+    remedies = _remedies(study, study.ablation)
+    found = _comparisons(study, study.ablation)
     arms = {row.recipe: row for row in summary_rows(study.runs, study.recipes)}
     rows = tuple(
         AblationRow(
@@ -142,18 +140,55 @@ def ablation_rows(study: Study) -> tuple[AblationRow, ...]:
     return (*found.rows, found.together)
 
 
-def _pairs_of_arms(
-    baseline: str, everything: str, remedies: Mapping[str, Mapping[str, str]]
-) -> list[tuple[str, str]]:
+def comparisons_of_study(study: Study) -> tuple[Comparison, ...]:
+    """Returns the recipes of a study compared with its first one, with corrected p-values.
+
+    In an ablation these are each remedy alone, all of them, and recipes that are no arms of it,
+    corrected together with all else that its table compares, so that a comparison has one p-value
+    wherever it is shown. All but one is held against all there, and not against the baseline.
+
+    Example:
+        >>> from hf_stabilizer import Run, Study
+        >>> def run(recipe, seed, score):
+        ...     return Run(recipe, {"seed": seed}, "finished", best_score=score + seed / 100)
+        >>> scores = {"plain": 0.5, "swa": 0.6, "llrd": 0.5, "all": 0.7}
+        >>> runs = tuple(run(arm, seed, s) for seed in range(8) for arm, s in scores.items())
+        >>> study = Study("demo", tuple(scores), runs, "f1", True)
+        >>> [(one.candidate, one.p_value) for one in comparisons_of_study(study)][0]
+        ('swa', 0.0234375)
+        >>> arms = {"swa": {"alone": "swa", "without": "llrd"},
+        ...     "llrd": {"alone": "llrd", "without": "swa"}}
+        >>> asked = {"baseline": "plain", "all": "all", "remedies": arms}
+        >>> study = Study("demo", tuple(scores), runs, "f1", True, ablation=asked)
+        >>> [(one.candidate, one.p_value) for one in comparisons_of_study(study)][0]
+        ('swa', 0.0390625)
+    """
+    if study.ablation is not None:
+        found = _comparisons(study, study.ablation)
+        baseline = study.ablation["baseline"]
+        shown = [found.get((baseline, recipe)) for recipe in study.recipes]
+        return tuple(one for one in shown if one is not None)
+    return comparisons(study.runs, study.recipes) if study.recipes else ()
+
+
+def _remedies(study: Study, asked: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    # `study.json` sorts its keys; the order that was given is that of the recipes.
+    order = study.recipes.index
+    return dict(sorted(asked["remedies"].items(), key=lambda one: order(one[1]["alone"])))
+
+
+def _pairs_to_compare(study: Study, asked: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(compared with, in question) of every comparison, each once."""
+    baseline, everything = asked["baseline"], asked["all"]
+    remedies = _remedies(study, asked)
     pairs = [(baseline, one["alone"]) for one in remedies.values()]
     pairs += [(one["without"], everything) for one in remedies.values()]
-    return list(dict.fromkeys([*pairs, (baseline, everything)]))
+    arms = {baseline, everything, *(arm for one in remedies.values() for arm in one.values())}
+    others = [(baseline, recipe) for recipe in study.recipes if recipe not in arms]
+    return list(dict.fromkeys([*pairs, (baseline, everything), *others]))
 
 
-def _comparisons(
-    study: Study, pairs: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], Comparison]:
-    known = list(pairs)
+def _comparisons(study: Study, asked: Mapping[str, Any]) -> dict[tuple[str, str], Comparison]:
+    known = _pairs_to_compare(study, asked)
     found = corrected([compare(study.runs, first, second) for first, second in known])
     return dict(zip(known, found, strict=True))

@@ -188,7 +188,8 @@ def caveats(study: Study) -> Iterator[str]:
     if any(share_seeds(study.of(recipe)) for recipe in study.recipes):
         yield (
             "Runs share head seeds or data seeds, so fewer are independent than are there. Tests "
-            "between recipes count that; the intervals of the means do not."
+            "between recipes and the intervals of the means count that; the standard deviations "
+            "are over all runs."
         )
     chosen = chosen_by_validation.find(study)
     if chosen is not None:
@@ -238,11 +239,12 @@ def _differences(study: Study, decimals: int) -> Iterator[str]:
                 typographic(wins),
             ]
         )
+    among = found.candidates[0].comparison.among
     yield f"## Against {escaped(found.baseline)}"
     yield table(heads, rows)
     yield (
-        f"Exact tests over the seeds, corrected by Holm's method for {len(rows)} "
-        f"comparison{'' if len(rows) == 1 else 's'}; a claim needs p ≤ {LEVEL}. Better in: share "
+        f"Exact tests over the seeds, corrected by Holm's method for {among} "
+        f"comparison{'' if among == 1 else 's'}; a claim needs p ≤ {LEVEL}. Better in: share "
         "of the compared runs, ties counted half. Intervals are before correction."
     )
 

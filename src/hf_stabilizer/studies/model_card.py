@@ -134,7 +134,7 @@ def write_model_card(study: Study, path: str | Path, *, recipe: str | None = Non
         raise StudyError(f"{str(path)!r} is a folder; name the file to write, such as {example!r}")
     row = _row(study, recipe)
     section = model_card_section(study, recipe=row.recipe)
-    old = path.read_bytes().decode("utf-8-sig") if path.exists() else ""
+    old = _text_of(path) if path.exists() else ""
     line_break = "\r\n" if "\r\n" in old else "\n"
     name = path.absolute().parent.name or study.name
     head, body = split_card(old.replace("\r\n", "\n"))
@@ -148,6 +148,15 @@ def write_model_card(study: Study, path: str | Path, *, recipe: str | None = Non
     write_atomically(path, text.replace("\n", line_break))
     _compare_weights(study, row.recipe, path)
     return path
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StudyError(
+            f"{str(path)!r} is not text in UTF-8 ({error}); save it as that, or name another file"
+        ) from error
 
 
 def chosen_run(study: Study, recipe: str) -> Run | None:

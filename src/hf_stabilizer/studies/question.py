@@ -31,6 +31,8 @@ NOT_COMPARED = (
     "output_dir",
     "report_to",
     "run_name",
+    "project",
+    "trackio_space_id",
     "logging_steps",
     "disable_tqdm",
     *SECRETS,
@@ -211,11 +213,13 @@ def _joined(asked: Study, folder: Path) -> Study:
     differences = _differences("configuration", there.configuration, asked.configuration)
     for name in set(there.recipes) & set(asked.recipes):
         differences += _differences(
-            f"recipe {name}", there.recipe_settings[name], asked.recipe_settings[name]
+            f"recipe {name}", there.recipe_settings.get(name, {}), asked.recipe_settings[name]
         )
     differences += _other_halts(there, asked)
     if there.ablation and asked.ablation and there.ablation != asked.ablation:
         differences.append("its ablation has other remedies")
+    if asked.ablation and there.recipes[0] != asked.ablation["baseline"]:
+        differences.append(f"its baseline is {there.recipes[0]}, not {asked.recipes[0]}")
     if differences:
         raise StudyError(
             f"{str(folder)!r} holds another study: {'; '.join(differences[:4])}; "

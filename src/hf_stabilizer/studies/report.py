@@ -22,7 +22,8 @@ from markupsafe import Markup
 from hf_stabilizer.errors import StudyError
 from hf_stabilizer.records import Run, write_atomically
 from hf_stabilizer.studies import charts, formats, sections
-from hf_stabilizer.studies.comparison import Comparison, comparisons
+from hf_stabilizer.studies.ablation import comparisons_of_study
+from hf_stabilizer.studies.comparison import Comparison
 from hf_stabilizer.studies.data_links import (
     curve_records,
     data_link,
@@ -139,7 +140,7 @@ def settings_of(study: Study) -> Settings:
 
 def _content(study: Study) -> Content:
     rows = summary_rows(study.runs, study.recipes)
-    found = comparisons(study.runs, study.recipes) if study.recipes else ()
+    found = comparisons_of_study(study)
     parts = sections_of(study)
     script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
     stem = file_stem(study.name)
@@ -174,8 +175,8 @@ def _figures(study: Study, found: Sequence[Comparison], rows: Sequence[RecipeSum
         ),
         "strip_data": data_link(score_records(study), f"{stem}-scores"),
         "pair_charts": [
-            charts.pairs_chart(one, metric=metric, place=place)
-            for place, one in enumerate(found, 1)
+            charts.pairs_chart(one, metric=metric, place=study.recipes.index(one.candidate))
+            for one in found
         ],
         "pair_data": [
             data_link(pair_records(one), f"{stem}-pairs-{place}")

@@ -151,6 +151,11 @@ def run_study(
     stopping, runs = extent.stopping, extent.runs
     engine = Engine(executor, workers, address, launcher)
     if is_command(config):
+        if isinstance(recipes, Mapping) and any(recipes.values()):
+            raise ConfigurationError(
+                "recipes has settings, but a command line sets the options of its script itself; "
+                "give a list of names, for {recipe} in the command"
+            )
         with open_for_command(output_dir, engine) as options:
             return run_command_study(
                 str(config),

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hf_stabilizer.errors import ConfigurationError, StudyError
-from hf_stabilizer.records import check_folder, write_atomically
+from hf_stabilizer.records import check_file, write_atomically
 from hf_stabilizer.studies import formats
 from hf_stabilizer.studies.reading import read_runs
 from hf_stabilizer.studies.seed_effects import (
@@ -251,9 +251,9 @@ def _check_paths(output: Path | None, plot: Path | None) -> None:
         raise ConfigurationError(f"output must end in .json or .csv, got {str(output)!r}")
     if plot is not None and plot.suffix.lower() not in PICTURES:
         raise ConfigurationError(f"plot must end in .png, .pdf or .svg, got {str(plot)!r}")
-    for key, path in (("output", output), ("plot", plot)):
+    for key, path, example in (("output", output, "seeds.json"), ("plot", plot, "seeds.png")):
         if path is not None:
-            check_folder(path.parent, key=key)
+            check_file(path, key=key, example=example)
 
 
 def _read(

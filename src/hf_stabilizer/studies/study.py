@@ -154,6 +154,12 @@ def read_definition(folder: Path) -> Study:
     if missing:
         raise StudyError(f"{path} is not the definition of a study: it lacks {sorted(missing)}")
     known.pop("folder", None)
+    for name, kind in (("recipes", list), ("seeds", list), ("recipe_settings", dict)):
+        if not isinstance(known.get(name, kind()), kind):
+            raise StudyError(
+                f"{path} is not the definition of a study: {name} is {known[name]!r}; restore it "
+                "from a copy"
+            )
     tuples = {"recipes": tuple(known["recipes"]), "seeds": tuple(known["seeds"]), "runs": ()}
     return Study(**{**known, **tuples})
 

@@ -80,8 +80,8 @@ _TRACKERS = (
 class Tracking:
     """How a run is told to the trackers."""
 
-    labels: Mapping[str, str]
-    """`run_name` and `project` for its arguments."""
+    labels: Mapping[str, str | None]
+    """`run_name`, `project` and where trackio keeps it, for its arguments."""
     callback: TrainerCallback
     """Comes after the trackers' own callbacks."""
 
@@ -112,11 +112,13 @@ def tracked(
     if "mlflow" in note and "MLFLOW_RUN_ID" not in os.environ:
         # Its parameters are there, and it refuses others, such as `resume_from_checkpoint`.
         variables |= {"MLFLOW_RUN_ID": note["mlflow"], "MLFLOW_MAX_LOG_PARAMS": "0"}
+    # Left alone it is a Space on the Hub, for which one has to log in (transformers 5.4).
+    local = {} if "trackio_space_id" in options else {"trackio_space_id": None}
     theirs = _open_trackers()
     is_failed = True
     with _environment(variables), _silent_trackio():
         try:
-            yield Tracking({"run_name": name, "project": names.project}, callback)
+            yield Tracking({**local, "run_name": name, "project": names.project}, callback)
             is_failed = False
         finally:
             for tracker in _open_trackers():

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from hf_stabilizer.studies import formats
-from hf_stabilizer.studies.comparison import Comparison, comparisons
+from hf_stabilizer.studies.ablation import comparisons_of_study
+from hf_stabilizer.studies.comparison import Comparison
 from hf_stabilizer.studies.seed_grid import WORDS
 from hf_stabilizer.studies.statistics import (
     RecipeSummary,
@@ -54,9 +55,9 @@ def verdict_parts(study: Study) -> tuple[str, str]:
     decimals = study_decimals(study)
     if len(rows) == 1:
         return _alone(rows[0], study.metric, decimals)
-    found = comparisons(study.runs, study.recipes)
+    found = comparisons_of_study(study)
     chosen = focus(found)
-    claim, evidence = _difference(chosen, study.metric, decimals, len(found))
+    claim, evidence = _difference(chosen, study.metric, decimals)
     if chosen.smallest_p <= LEVEL:
         evidence += _cost(chosen, rows) + _spread(chosen, decimals) + _others(found, chosen)
     return claim, f"{evidence}{_failures(rows)}."
@@ -110,14 +111,14 @@ def _alone(row: RecipeSummary, metric: str, decimals: int) -> tuple[str, str]:
     return claim, f"{evidence}{_failures([row])}."
 
 
-def _difference(chosen: Comparison, metric: str, decimals: int, count: int) -> tuple[str, str]:
+def _difference(chosen: Comparison, metric: str, decimals: int) -> tuple[str, str]:
     nothing = f"No difference can be claimed between {chosen.baseline} and {chosen.candidate}: "
-    needed = pairs_needed(level=LEVEL, comparisons=count)
+    needed = pairs_needed(level=LEVEL, comparisons=chosen.among)
     if chosen.mean_difference is None:
         return nothing, "there are no seeds under which both have a final score"
     if chosen.smallest_p > LEVEL:
         return nothing, _too_few(chosen, metric, decimals, needed)
-    certainty = _certainty(chosen, decimals, count)
+    certainty = _certainty(chosen, decimals)
     if outcome(chosen) == "open":
         change = formats.number(chosen.mean_difference, decimals, signed=True)
         return nothing, f"the mean changes by {change} {metric} ({certainty})"
@@ -168,8 +169,8 @@ def _means(chosen: Comparison, decimals: int) -> str:
     return f"{winner} against {loser}{'' if chosen.greater_is_better else ', lower is better'}"
 
 
-def _certainty(chosen: Comparison, decimals: int, count: int) -> str:
-    claimed, pairs = outcome(chosen), len(chosen.pairs)
+def _certainty(chosen: Comparison, decimals: int) -> str:
+    claimed, pairs, count = outcome(chosen), len(chosen.pairs), chosen.among
     parts = []
     if chosen.interval:
         low, high = chosen.interval

@@ -45,8 +45,9 @@ def plot_paired_differences(study: Study) -> Figure:
         raise NothingToDrawError("the study has no two recipes with scores to compare")
     decimals = study_decimals(study)
     lanes = [
-        _lane(one.comparison.candidate, one.comparison, place, decimals)
-        for place, one in enumerate(found.candidates, 1)
+        _lane(name, one.comparison, study.recipes.index(name), decimals)
+        for one in found.candidates
+        for name in [one.comparison.candidate]
     ]
     figure = empty_figure(
         height=height_of(len(lanes)),

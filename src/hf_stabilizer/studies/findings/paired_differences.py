@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hf_stabilizer.studies.comparison import Comparison, comparisons
+from hf_stabilizer.studies.ablation import comparisons_of_study
+from hf_stabilizer.studies.comparison import Comparison
 from hf_stabilizer.studies.findings.finding import Record, ends
 from hf_stabilizer.studies.statistics import SeedsNeeded, max_t_p_values, seeds_needed
 from hf_stabilizer.studies.study import Study
@@ -91,7 +92,7 @@ def find(study: Study) -> PairedDifferences | None:
     """
     if len(study.recipes) < 2:
         return None
-    found = comparisons(study.runs, study.recipes)
+    found = comparisons_of_study(study)
     if all(one.mean_difference is None for one in found):
         return None
     corrected = _max_t(found)

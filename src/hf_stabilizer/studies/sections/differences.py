@@ -51,7 +51,10 @@ def section(study: Study) -> Section | None:
     if found is None:
         return None
     decimals = study_decimals(study)
-    lanes = [_lane(one, decimals, place) for place, one in enumerate(found.candidates, 1)]
+    lanes = [
+        _lane(one, decimals, study.recipes.index(one.comparison.candidate))
+        for one in found.candidates
+    ]
     axis = direction(f"{found.metric} minus that of {found.baseline}", found.greater_is_better)
     title = f"{found.metric} of each recipe minus that of {found.baseline}"
     chart = lanes_chart("differences", lanes, title=title, axis=axis, zero=0.0)

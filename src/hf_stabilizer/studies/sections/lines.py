@@ -102,9 +102,9 @@ def _across(
         return (lambda x: logarithmic(math.log(x))), [(k, str(k)) for k in ticks]
     plain = Scale(low, high if high > low else low + 1, LEFT, WIDTH - RIGHT)
     if counts:
-        step = math.ceil(high / 10)
-        whole = [k for k in range(1, int(high) + 1) if k == 1 or k % step == 0]
-        return plain, [(k, str(k)) for k in whole]
+        step, first = math.ceil(high / 10), math.ceil(low)
+        even = [k for k in range(first + step, int(high) + 1) if k % step == 0]
+        return plain, [(k, str(k)) for k in (first, *even)]
     return plain, [(tick, f"{tick:g}") for tick in round_ticks(plain.low, plain.high, about=4)]
 
 

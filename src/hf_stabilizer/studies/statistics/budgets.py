@@ -17,6 +17,8 @@ from hf_stabilizer.studies.statistics.checks import check_share
 
 STOP_AT = 0.25
 """f of the recipe `dodge`; the paper found .2 to .3 good."""
+MOST_BUDGET = 10_000
+"""Full runs per recipe up to which a budget is believed; a simulation holds every run of it."""
 
 
 @dataclass(frozen=True)
@@ -167,3 +169,8 @@ def check_budget(budget: float) -> None:
     """
     if not (math.isfinite(budget) and budget >= 1):
         raise ConfigurationError(f"budget must be a number of full runs, 1 or more, got {budget!r}")
+    if budget > MOST_BUDGET:
+        raise ConfigurationError(
+            f"budget must be at most {MOST_BUDGET} full runs per recipe, got {budget!r}; it counts "
+            "runs, not seconds or steps"
+        )

@@ -80,6 +80,11 @@ def curves_of(
             "differ, so name one"
         )
     usable = [run for run in everything if _is_usable(run, on_test)]
+    if on_test and everything and not usable:
+        raise DataError(
+            f"none of the {len(everything)} runs went to its end with a test score, so a plan "
+            "cannot count those; leave on_test out"
+        )
     points = [score_curve(run) for run in usable]
     whole = max((_length(run) for run in usable), default=0)
     chosen = _fractions(points, whole) if fractions is None else sorted(set(fractions))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hf_stabilizer.errors import DataError, check_whole
+from hf_stabilizer.errors import ConfigurationError, DataError, check_whole
 from hf_stabilizer.records import Run
 from hf_stabilizer.studies.statistics.budgets import (
     STOP_AT,
@@ -241,6 +241,8 @@ def plan_over_budgets(
 def _perfect(curves: Curves, perfect: float | None) -> float:
     sign = 1.0 if curves.greater_is_better else -1.0
     top = (1.0 if curves.greater_is_better else 0.0) if perfect is None else float(perfect)
+    if not math.isfinite(top):
+        raise ConfigurationError(f"perfect must be a finite score, got {top!r}")
     best = sign * float(np.nanmax(sign * curves.result))
     if sign * best > sign * top:
         raise DataError(
