@@ -282,6 +282,14 @@ def test_commands_that_cannot_be_right(template: str, message: str, tmp_path: Pa
     assert not (tmp_path / "s").exists()
 
 
+def test_settings_of_recipes_are_not_dropped_in_silence(tmp_path: Path) -> None:
+    template = f"{sys.executable} x.py {{recipe}} {{seed}} {{output_dir}}"
+    recipes = {"plain": {}, "slow": {"learning_rate": 1e-5}}
+    with pytest.raises(ConfigurationError, match="sets the options of its script itself; give a"):
+        run_study(template, recipes=recipes, runs=1, output_dir=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

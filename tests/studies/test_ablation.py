@@ -30,6 +30,7 @@ from hf_stabilizer.studies.findings import paired_differences
 from hf_stabilizer.studies.markdown import markdown_summary
 from hf_stabilizer.studies.remedies import arms_of, read_remedies
 from hf_stabilizer.studies.statistics import holm
+from hf_stabilizer.studies.study import write_definition
 from hf_stabilizer.studies.verdict import verdict
 from tests.conftest import tiny_study
 
@@ -318,6 +319,15 @@ def test_an_ablation_that_cannot_be(
     with pytest.raises(ConfigurationError, match=message):
         run(tiny, tmp_path / "s", **asked)
     assert not (tmp_path / "s").exists()
+
+
+def test_an_ablation_joins_only_a_study_with_its_baseline(
+    tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "s"
+    write_definition(Study("s", ("mosbach", "plain"), (), "accuracy", True), folder)
+    with pytest.raises(StudyError, match="another study: its baseline is mosbach, not plain;"):
+        run(tiny, folder, remedies=["a:averaging=swa", "b:warmup_steps=2"])
 
 
 def test_a_command_line_cannot_be_ablated(tmp_path: Path) -> None:

@@ -148,6 +148,25 @@ def test_caveats_are_told() -> None:
     assert "| plain | 3 | 2 |" in text
 
 
+def test_what_is_said_of_intervals_on_a_grid_is_true() -> None:
+    # Heads differ by 0.1, data orders by nothing: three heads are three scores, not nine.
+    runs = tuple(
+        Run(
+            *("plain", {"head_seed": head, "data_seed": data, "seed": 1}, "finished"),
+            best_score=0.5 + head / 10 + (head * data % 3) / 1000,
+        )
+        for head in (1, 2, 3)
+        for data in (1, 2, 3)
+    )
+    study = Study("demo", ("plain",), runs, "f1", True)
+    assert "the intervals of the means count that" in " ".join(caveats(study))
+    (row,) = study.summary()
+    alone = bootstrap_interval([run.score or 0.0 for run in runs])
+    assert row.interval is not None
+    assert alone is not None
+    assert row.interval.high - row.interval.low > alone.high - alone.low
+
+
 def test_a_study_without_runs_has_a_summary() -> None:
     text = markdown_summary(Study("demo", ("plain",), (), "f1", True))
     assert "no run is over" in text

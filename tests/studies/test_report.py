@@ -28,11 +28,11 @@ from hf_stabilizer.studies.charts import (
     strip_chart,
 )
 from hf_stabilizer.studies.facts import early_stopping_fact
+from hf_stabilizer.studies.formats import typographic
 from hf_stabilizer.studies.report import (
     render,
     sections_of,
     settings_of,
-    typographic,
     write_report,
 )
 from hf_stabilizer.studies.section import Section

@@ -210,16 +210,13 @@ def _fresh(asked: Study, folder: Path) -> Study:
 def _joined(asked: Study, folder: Path) -> Study:
     there = read_definition(folder)
     _check_same_source(there, asked, folder)
-    differences = _differences("configuration", there.configuration, asked.configuration)
+    # What was asked for comes first: settings may differ as a consequence.
+    differences = _other_halts(there, asked) + _other_arms(there, asked)
+    differences += _differences("configuration", there.configuration, asked.configuration)
     for name in set(there.recipes) & set(asked.recipes):
         differences += _differences(
             f"recipe {name}", there.recipe_settings.get(name, {}), asked.recipe_settings[name]
         )
-    differences += _other_halts(there, asked)
-    if there.ablation and asked.ablation and there.ablation != asked.ablation:
-        differences.append("its ablation has other remedies")
-    if asked.ablation and there.recipes[0] != asked.ablation["baseline"]:
-        differences.append(f"its baseline is {there.recipes[0]}, not {asked.recipes[0]}")
     if differences:
         raise StudyError(
             f"{str(folder)!r} holds another study: {'; '.join(differences[:4])}; "
@@ -261,6 +258,18 @@ def _other_halts(there: Study, asked: Study) -> list[str]:
             f"runs was {len(there.seeds)} and the seeds of {len(missing)} of them are not asked "
             "for now; runs can only be added"
         )
+    return found
+
+
+def _other_arms(there: Study, asked: Study) -> list[str]:
+    """Why the arms of an ablation cannot join what is there."""
+    if asked.ablation is None:
+        return []
+    found = []
+    if there.ablation and there.ablation != asked.ablation:
+        found.append("its ablation has other remedies")
+    if there.recipes[:1] != asked.recipes[:1]:
+        found.append(f"its baseline is {', '.join(there.recipes[:1])}, not {asked.recipes[0]}")
     return found
 
 
