@@ -34,8 +34,8 @@ import numpy as np
 from hf_stabilizer.outcome import Outcome
 from hf_stabilizer.records import Run, write_atomically
 from hf_stabilizer.steps import resolve_step
-from hf_stabilizer.studies.choosing import choose
-from hf_stabilizer.studies.report import write_report
+from hf_stabilizer.studies.early_stopping.choosing import choose
+from hf_stabilizer.studies.page.report import write_report
 from hf_stabilizer.studies.schedule import run_study
 from hf_stabilizer.studies.statistics import (
     StudySettings,

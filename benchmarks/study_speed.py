@@ -211,12 +211,13 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder.resolve()
     files = write_rows(folder / "rows")
-    there = json.loads(options.output.read_text()) if options.output.exists() else {}
     if options.check:
-        there["check"] = check(folder, files, runs=options.runs)
+        found: dict[str, Any] = {"check": check(folder, files, runs=options.runs)}
     else:
-        there |= take_turns(folder, files, runs=options.runs, loop=options.loop)
+        found = take_turns(folder, files, runs=options.runs, loop=options.loop)
+    there = json.loads(options.output.read_text()) if options.output.exists() else {}
     there |= {
+        **found,
         "config": "benchmarks/configs/study-speed.yaml",
         "rows": {part: len(pd.read_csv(files[f"{part}_file"])) for part in PARTS},
         "source of the rows": "configs/rotten-tomatoes.yaml",

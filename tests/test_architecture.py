@@ -64,19 +64,11 @@ LIGHT = [
     *("errors", "records", "outcome", "recipes", "learning_rates", "data", "tasks", "models"),
     *("metrics", "cli", "checkpoints", "predictions"),
     *("studies.study", "studies.statistics", "studies.comparison", "studies.verdict"),
-    *("studies.report", "studies.charts", "studies.table", "studies.reading", "studies.commands"),
-    *("studies.sections", "studies.section", "studies.facts", "studies.data_links"),
-    *(
-        "studies.choosing",
-        "studies.findings",
-        "studies.sections",
-        "studies.events",
-        "studies.full_disk",
-    ),
-    *("studies.ablation", "studies.ablation_view", "studies.stopping"),
-    *("studies.figures", "studies.markdown", "studies.model_card", "studies.card_metadata"),
-    *("studies.study_plan", "studies.plan_view", "studies.plan_page"),
-    *("studies.seed_grid", "studies.seed_effects", "studies.seed_view", "studies.seed_words"),
+    *("studies.table", "studies.events", "studies.full_disk", "studies.tracker_names"),
+    *("studies.findings", "studies.figures", "studies.page", "studies.cards", "studies.plans"),
+    *("studies.past_runs", "studies.commands", "studies.ablations.ablation"),
+    *("studies.ablations.ablation_view", "studies.early_stopping.choosing"),
+    *("studies.early_stopping.stopping", "studies.seeds"),
 ]
 
 
@@ -116,8 +108,10 @@ def rooms_used_by(room: str) -> set[str]:
 
 
 def loaded_with(module: str) -> set[str]:
-    """Names of all that is imported when a module is, through our own modules onwards."""
-    names, seen, waiting = set[str](), set[str](), ours([f"hf_stabilizer.{module}"])
+    """Names of all that a module, or every module of a package, imports, directly or not."""
+    below = [name for name in MODULES if name.startswith(f"{module}.")]
+    waiting = ours([f"hf_stabilizer.{name}" for name in (module, *below)])
+    names, seen = set[str](), set[str]()
     while waiting:
         seen.add(current := waiting.pop())
         # The statements of the module itself, not those in functions or under TYPE_CHECKING.

@@ -20,9 +20,9 @@ from hf_stabilizer import run_study
 from hf_stabilizer.cli import main
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import read_run
-from hf_stabilizer.studies.command_run import run_command
-from hf_stabilizer.studies.command_template import CommandTemplate
-from hf_stabilizer.studies.commands import run_command_study
+from hf_stabilizer.studies.commands.command_run import run_command
+from hf_stabilizer.studies.commands.command_study import run_command_study
+from hf_stabilizer.studies.commands.command_template import CommandTemplate
 from hf_stabilizer.studies.study import Study
 from tests import classify_text
 from tests.conftest import write_rows
@@ -203,7 +203,7 @@ def test_a_killed_study_kills_its_runs_and_goes_on(
     """)
     code = (  # Ctrl-C is ignored by what a shell starts in the background
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from hf_stabilizer.studies.commands import run_command_study\n"
+        "from hf_stabilizer.studies.commands.command_study import run_command_study\n"
         f"run_command_study({template!r}, runs=2, output_dir={str(tmp_path / 's')!r}, "
         "metric='f1')"
     )

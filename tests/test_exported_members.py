@@ -32,7 +32,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     "code",
     [
         "import hf_stabilizer, hf_stabilizer.cli",
-        "import hf_stabilizer.studies.report, hf_stabilizer.studies.statistics",
+        "import hf_stabilizer.studies.page.report, hf_stabilizer.studies.statistics",
         "import hf_stabilizer.studies.table, hf_stabilizer.studies.verdict",
         "import hf_stabilizer.recipes, hf_stabilizer.data",
     ],

@@ -22,8 +22,8 @@ from hf_stabilizer.cli import main
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import Run, write_run
 from hf_stabilizer.studies.comparison import comparisons
-from hf_stabilizer.studies.report import render
-from hf_stabilizer.studies.saved_arguments import read_saved_arguments
+from hf_stabilizer.studies.page.report import render
+from hf_stabilizer.studies.past_runs.saved_arguments import read_saved_arguments
 from hf_stabilizer.studies.statistics.unpaired import (
     permutation_interval,
     permutation_p_value,

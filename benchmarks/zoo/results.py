@@ -14,7 +14,7 @@ import transformers
 from markupsafe import Markup
 
 import hf_stabilizer
-from hf_stabilizer.studies.svg import element
+from hf_stabilizer.studies.page.svg import element
 
 from .targets import FAMILIES
 from .verdicts import METHODS, VERDICTS, Verdict

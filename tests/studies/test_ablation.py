@@ -16,19 +16,19 @@ from rich.console import Console
 from hf_stabilizer import Run, Study, ablate
 from hf_stabilizer.cli import main
 from hf_stabilizer.errors import ConfigurationError, StudyError
-from hf_stabilizer.studies.ablation import (
+from hf_stabilizer.studies.ablations.ablation import (
     ablation_of,
     ablation_rows,
     comparisons_of,
     comparisons_of_study,
     runs_needed,
 )
-from hf_stabilizer.studies.ablation_view import ablation_sentence, print_ablation
+from hf_stabilizer.studies.ablations.ablation_view import ablation_sentence, print_ablation
+from hf_stabilizer.studies.ablations.remedies import arms_of, read_remedies
+from hf_stabilizer.studies.cards.markdown import markdown_summary
 from hf_stabilizer.studies.comparison import compare
 from hf_stabilizer.studies.events import read_events
 from hf_stabilizer.studies.findings import paired_differences
-from hf_stabilizer.studies.markdown import markdown_summary
-from hf_stabilizer.studies.remedies import arms_of, read_remedies
 from hf_stabilizer.studies.statistics import holm
 from hf_stabilizer.studies.study import write_definition
 from hf_stabilizer.studies.verdict import verdict

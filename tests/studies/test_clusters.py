@@ -17,8 +17,8 @@ import pytest
 from hf_stabilizer.errors import StudyError
 from hf_stabilizer.records import Run
 from hf_stabilizer.studies.events import read_events
-from hf_stabilizer.studies.executors import WorkerDiedError
-from hf_stabilizer.studies.open_executor import open_executor
+from hf_stabilizer.studies.executors.local_workers import WorkerDiedError
+from hf_stabilizer.studies.executors.open_executor import open_executor
 from hf_stabilizer.studies.study import Study
 from tests.conftest import write_rows
 

@@ -26,14 +26,14 @@ from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import Run, read_run
 from hf_stabilizer.run import prepare_data
-from hf_stabilizer.studies.choosing import choose
 from hf_stabilizer.studies.configured_run import ConfiguredRun
+from hf_stabilizer.studies.early_stopping.choosing import choose
+from hf_stabilizer.studies.early_stopping.halt_check import check_halt
+from hf_stabilizer.studies.early_stopping.halting import reopen
+from hf_stabilizer.studies.early_stopping.stopping import Stopping
 from hf_stabilizer.studies.events import EventLog, read_events
-from hf_stabilizer.studies.executors import WorkerDiedError
+from hf_stabilizer.studies.executors.local_workers import WorkerDiedError
 from hf_stabilizer.studies.full_disk import is_disk_full
-from hf_stabilizer.studies.halt_check import check_halt
-from hf_stabilizer.studies.halting import reopen
-from hf_stabilizer.studies.stopping import Stopping
 from hf_stabilizer.studies.study import Study
 from hf_stabilizer.studies.worker import run_first_part, run_once, run_rest
 from tests.conftest import tiny_study

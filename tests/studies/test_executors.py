@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 
 from hf_stabilizer.errors import ConfigurationError
-from hf_stabilizer.studies.executors import LocalWorkers, WorkerDiedError
+from hf_stabilizer.studies.executors.local_workers import LocalWorkers, WorkerDiedError
 
 
 def process_id(seconds: float = 0.0) -> int:

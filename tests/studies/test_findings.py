@@ -13,7 +13,7 @@ import pytest
 from hf_stabilizer.predictions import Predictions, write_predictions
 from hf_stabilizer.records import Run
 from hf_stabilizer.studies import statistics
-from hf_stabilizer.studies.choosing import choose
+from hf_stabilizer.studies.early_stopping.choosing import choose
 from hf_stabilizer.studies.findings import (
     FINDINGS,
     ablation_effects,

@@ -27,20 +27,20 @@ from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import Run, read_run
 from hf_stabilizer.run import prepare_data
+from hf_stabilizer.studies.early_stopping.halting import HaltCallback
 from hf_stabilizer.studies.events import read_events
-from hf_stabilizer.studies.executors import LocalWorkers
-from hf_stabilizer.studies.fingerprint import fingerprint
-from hf_stabilizer.studies.function_run import FunctionRun
-from hf_stabilizer.studies.function_trial import arguments_of
-from hf_stabilizer.studies.function_trial import build as made
-from hf_stabilizer.studies.halting import HaltCallback
-from hf_stabilizer.studies.in_process import InProcess
+from hf_stabilizer.studies.executors.in_process import InProcess
+from hf_stabilizer.studies.executors.local_workers import LocalWorkers
+from hf_stabilizer.studies.functions.fingerprint import fingerprint
+from hf_stabilizer.studies.functions.function_run import FunctionRun
+from hf_stabilizer.studies.functions.function_trial import arguments_of
+from hf_stabilizer.studies.functions.function_trial import build as made
+from hf_stabilizer.studies.functions.trainer_file import TrainerFile, read_trainer_file
+from hf_stabilizer.studies.functions.trainer_function import TrainerFunction
 from hf_stabilizer.studies.question import load_recipes
 from hf_stabilizer.studies.quiet import quietly
 from hf_stabilizer.studies.study import Study
 from hf_stabilizer.studies.subject import FunctionSubject
-from hf_stabilizer.studies.trainer_file import TrainerFile, read_trainer_file
-from hf_stabilizer.studies.trainer_function import TrainerFunction
 from hf_stabilizer.studies.worker import run_first_part, run_once, run_rest
 from tests.conftest import write_rows
 from tests.tiny import SIZES, Rows, tiny_bert

@@ -12,14 +12,14 @@ from markdown_it import MarkdownIt
 from hf_stabilizer.cli import main
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import Run, write_run
-from hf_stabilizer.studies.findings import chosen_by_validation
-from hf_stabilizer.studies.markdown import (
+from hf_stabilizer.studies.cards.markdown import (
+    caveats,
     code_block,
     escaped,
     markdown_summary,
     write_markdown_summary,
 )
-from hf_stabilizer.studies.model_card import (
+from hf_stabilizer.studies.cards.model_card import (
     BEGIN,
     END,
     chosen_run,
@@ -27,6 +27,8 @@ from hf_stabilizer.studies.model_card import (
     model_card_section,
     write_model_card,
 )
+from hf_stabilizer.studies.findings import chosen_by_validation
+from hf_stabilizer.studies.statistics import bootstrap_interval
 from hf_stabilizer.studies.study import Study, run_folder, write_definition
 
 HOSTILE = "a|b*c_d`e <i>[f](g) #h\\"

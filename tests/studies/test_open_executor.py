@@ -20,15 +20,15 @@ from hf_stabilizer import run_study
 from hf_stabilizer.cli import main
 from hf_stabilizer.errors import ConfigurationError, MissingDependencyError, StudyError
 from hf_stabilizer.records import Run, read_run
-from hf_stabilizer.studies import open_executor as opening
-from hf_stabilizer.studies.elsewhere import DistantFuture, call_alone
-from hf_stabilizer.studies.executors import LocalWorkers, WorkerDiedError
-from hf_stabilizer.studies.in_process import InProcess
-from hf_stabilizer.studies.launched import LaunchingExecutor
-from hf_stabilizer.studies.open_executor import open_executor
-from hf_stabilizer.studies.place import Engine
-from hf_stabilizer.studies.ranks import FAILED, first_to_fail, on_first
-from hf_stabilizer.studies.shared_folder import check_shared
+from hf_stabilizer.studies.executors import open_executor as opening
+from hf_stabilizer.studies.executors.elsewhere import DistantFuture, call_alone
+from hf_stabilizer.studies.executors.in_process import InProcess
+from hf_stabilizer.studies.executors.launched import LaunchingExecutor
+from hf_stabilizer.studies.executors.local_workers import LocalWorkers, WorkerDiedError
+from hf_stabilizer.studies.executors.open_executor import open_executor
+from hf_stabilizer.studies.executors.place import Engine
+from hf_stabilizer.studies.executors.ranks import FAILED, first_to_fail, on_first
+from hf_stabilizer.studies.executors.shared_folder import check_shared
 
 
 def fail() -> None:

@@ -17,12 +17,12 @@ from hf_stabilizer import Run, Study
 from hf_stabilizer.cli import main
 from hf_stabilizer.errors import ConfigurationError, DataError, StudyError
 from hf_stabilizer.records import write_run
-from hf_stabilizer.studies.plan_page import render_plan, write_plan
-from hf_stabilizer.studies.plan_view import print_plan
+from hf_stabilizer.studies.plans.plan_page import render_plan, write_plan
+from hf_stabilizer.studies.plans.plan_view import print_plan
+from hf_stabilizer.studies.plans.study_plan import advice, cautions, flags, plan_from
 from hf_stabilizer.studies.statistics import Curves, StudySettings, plan_study
 from hf_stabilizer.studies.statistics.planning import planning_curves
 from hf_stabilizer.studies.study import run_folder, write_definition
-from hf_stabilizer.studies.study_plan import advice, cautions, flags, plan_from
 
 Made = Callable[..., Study]
 

@@ -18,10 +18,10 @@ import pytest
 from hf_stabilizer import run_study
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import Run, read_run
-from hf_stabilizer.studies import remote_folder
 from hf_stabilizer.studies.events import read_events
-from hf_stabilizer.studies.executors import LocalWorkers
-from hf_stabilizer.studies.remote_folder import RemoteFolder, StudyMirror, check_reachable
+from hf_stabilizer.studies.executors import remote_folder
+from hf_stabilizer.studies.executors.local_workers import LocalWorkers
+from hf_stabilizer.studies.executors.remote_folder import RemoteFolder, StudyMirror, check_reachable
 from hf_stabilizer.studies.study import Study
 from tests.conftest import write_rows
 

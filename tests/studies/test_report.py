@@ -18,8 +18,9 @@ from markupsafe import Markup
 
 from hf_stabilizer.errors import StudyError
 from hf_stabilizer.records import Run, write_run
-from hf_stabilizer.studies import sections
-from hf_stabilizer.studies.charts import (
+from hf_stabilizer.studies.formats import typographic
+from hf_stabilizer.studies.page import sections
+from hf_stabilizer.studies.page.charts import (
     curves_chart,
     halt_step,
     mean_curve,
@@ -27,18 +28,17 @@ from hf_stabilizer.studies.charts import (
     run_key,
     strip_chart,
 )
-from hf_stabilizer.studies.facts import early_stopping_fact
-from hf_stabilizer.studies.formats import typographic
-from hf_stabilizer.studies.report import (
+from hf_stabilizer.studies.page.facts import early_stopping_fact
+from hf_stabilizer.studies.page.report import (
     render,
     sections_of,
     settings_of,
     write_report,
 )
-from hf_stabilizer.studies.section import Section
+from hf_stabilizer.studies.page.section import Section
+from hf_stabilizer.studies.page.svg import round_ticks, scale_over
 from hf_stabilizer.studies.statistics import summary_rows
 from hf_stabilizer.studies.study import Study, run_folder, write_definition
-from hf_stabilizer.studies.svg import round_ticks, scale_over
 from hf_stabilizer.studies.verdict import verdict
 
 HOSTILE = "<script>alert('x')</script>\"&"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_stabilizer.studies.charts import run_key, run_text
-from hf_stabilizer.studies.report import write_report
+from hf_stabilizer.studies.page.charts import run_key, run_text
+from hf_stabilizer.studies.page.report import write_report
 from tests.studies.test_report import (
     HOSTILE,
     PLAIN,

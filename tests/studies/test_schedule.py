@@ -21,7 +21,7 @@ from hf_stabilizer import run_study, train
 from hf_stabilizer.errors import ConfigurationError, DataError, StudyError
 from hf_stabilizer.records import Run, read_run, write_run
 from hf_stabilizer.studies.question import load_recipes
-from hf_stabilizer.studies.study import Study
+from hf_stabilizer.studies.study import Study, write_definition
 
 PAIR = ["plain", "stabilised"]
 
@@ -129,6 +129,29 @@ def test_failed_runs_are_recorded_and_the_others_go_on(
     assert found.runs[0].reason == "RuntimeError: out of memory"
     assert found.runs[1].score is not None
     assert found.summary()[0].failed >= 1
+
+
+def test_a_study_of_an_earlier_version_goes_on(short: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    before = study(short, folder, recipes=["plain"], runs=1)
+    path = folder / "study.json"
+    text = json.loads(path.read_text())
+    for name in ("ablation", "stop_at", "keep"):  # it did not know of them
+        del text[name]
+    path.write_text(json.dumps(text))
+    assert Study.from_folder(folder) == before
+    assert study(short, folder, recipes=["plain"], runs=1) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("recipes", None), ("seeds", 3), ("recipe_settings", [])]
+)
+def test_a_damaged_definition_is_named(tmp_path: Path, name: str, value: Any) -> None:
+    write_definition(Study("s", ("plain",), (), "f1", True), tmp_path)
+    path = tmp_path / "study.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(StudyError, match=f"not the definition of a study: {name} is"):
+        Study.from_folder(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from hf_stabilizer.studies.charts import run_key
 from hf_stabilizer.studies.findings import find_all
-from hf_stabilizer.studies.sections import (
+from hf_stabilizer.studies.page.charts import run_key
+from hf_stabilizer.studies.page.sections import (
     SECTIONS,
     ablation,
     agreement,

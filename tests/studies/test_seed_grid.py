@@ -15,9 +15,9 @@ import pytest
 from hf_stabilizer import run_study
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import Run
-from hf_stabilizer.studies.commands import run_command_study
+from hf_stabilizer.studies.commands.command_study import run_command_study
 from hf_stabilizer.studies.comparison import compare
-from hf_stabilizer.studies.seed_grid import grid_runs, plan_seeds, said, varied
+from hf_stabilizer.studies.seeds.seed_grid import grid_runs, plan_seeds, said, varied
 from hf_stabilizer.studies.statistics import (
     pairs_needed,
     permutation_p_value,

@@ -13,10 +13,10 @@ import pytest
 from hf_stabilizer.cli import main
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import Run, write_run
-from hf_stabilizer.studies.seed_effects import labels_of, seed_effects
-from hf_stabilizer.studies.seed_grid import plan_seeds
-from hf_stabilizer.studies.seed_view import show_seeds
-from hf_stabilizer.studies.seed_words import sentences
+from hf_stabilizer.studies.seeds.seed_effects import labels_of, seed_effects
+from hf_stabilizer.studies.seeds.seed_grid import plan_seeds
+from hf_stabilizer.studies.seeds.seed_view import show_seeds
+from hf_stabilizer.studies.seeds.seed_words import sentences
 from hf_stabilizer.studies.statistics import rank_agreement_of_runs, two_way_analysis_of_runs
 from hf_stabilizer.studies.study import Study, run_folder, write_definition
 

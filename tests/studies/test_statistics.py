@@ -296,7 +296,7 @@ def test_no_pair_is_no_error():
 
 def test_statistics_and_report_import_no_torch():
     code = (
-        "import sys, hf_stabilizer.studies.report, hf_stabilizer.studies.statistics;"
+        "import sys, hf_stabilizer.studies.page.report, hf_stabilizer.studies.statistics;"
         "print({'torch', 'transformers'} & set(sys.modules))"
     )
     result = subprocess.run(

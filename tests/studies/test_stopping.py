@@ -14,9 +14,9 @@ from rich.console import Console
 from hf_stabilizer import run_study
 from hf_stabilizer.cli import main
 from hf_stabilizer.errors import ConfigurationError, StudyError
+from hf_stabilizer.studies.early_stopping.stopping import Extent, Stopping, read_extent
 from hf_stabilizer.studies.events import read_events
 from hf_stabilizer.studies.statistics import runs_to_keep, settings_for_budget
-from hf_stabilizer.studies.stopping import Extent, Stopping, read_extent
 from hf_stabilizer.studies.study import Study
 from tests.conftest import tiny_study
 

@@ -15,7 +15,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from hf_stabilizer import StabilizerArguments, prepare_model, run_study, stabilize
-from hf_stabilizer.studies.commands import run_command_study
+from hf_stabilizer.studies.commands.command_study import run_command_study
 from hf_stabilizer.studies.study import Study
 from hf_stabilizer.studies.tracker_names import TrackerNames
 from hf_stabilizer.studies.tracking import NOTE, tracked

@@ -37,8 +37,8 @@ def add(command: AddCommand) -> None:
 def _ablate(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from hf_stabilizer.studies.ablating import ablate
-    from hf_stabilizer.studies.ablation_view import print_ablation
+    from hf_stabilizer.studies.ablations.ablating import ablate
+    from hf_stabilizer.studies.ablations.ablation_view import print_ablation
 
     speak_plainly()
     subject, folder = read_subject(args, ending="-ablation")

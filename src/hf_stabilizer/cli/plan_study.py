@@ -49,10 +49,10 @@ def _plan_study(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from hf_stabilizer.records import check_file
-    from hf_stabilizer.studies.plan_page import write_plan
-    from hf_stabilizer.studies.plan_view import print_plan
-    from hf_stabilizer.studies.reading import read_runs
-    from hf_stabilizer.studies.study_plan import plan_from
+    from hf_stabilizer.studies.past_runs.reading import read_runs
+    from hf_stabilizer.studies.plans.plan_page import write_plan
+    from hf_stabilizer.studies.plans.plan_view import print_plan
+    from hf_stabilizer.studies.plans.study_plan import plan_from
 
     show_notes()
     alone = Path(args.folders[0]) if len(args.folders) == 1 else Path()

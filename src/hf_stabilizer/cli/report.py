@@ -62,8 +62,8 @@ def _report(args: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from hf_stabilizer.studies.reading import read_runs
-    from hf_stabilizer.studies.report import write_report
+    from hf_stabilizer.studies.page.report import write_report
+    from hf_stabilizer.studies.past_runs.reading import read_runs
     from hf_stabilizer.studies.table import print_study
 
     show_notes()
@@ -119,9 +119,9 @@ def _write_more(study: Study, args: argparse.Namespace) -> Iterator[str]:
 
     The model card first: one that is there may be refused, and then nothing else is written.
     """
+    from hf_stabilizer.studies.cards.markdown import write_markdown_summary
+    from hf_stabilizer.studies.cards.model_card import write_model_card
     from hf_stabilizer.studies.figures import save_figures
-    from hf_stabilizer.studies.markdown import write_markdown_summary
-    from hf_stabilizer.studies.model_card import write_model_card
 
     if args.model_card is not None:
         card = write_model_card(study, args.model_card, recipe=args.model_card_recipe)

@@ -30,7 +30,7 @@ def add(command: AddCommand) -> None:
 
 def _seeds(args: argparse.Namespace) -> None:
     no_overrides(args)
-    from hf_stabilizer.studies.seed_view import show_seeds
+    from hf_stabilizer.studies.seeds.seed_view import show_seeds
 
     show_notes()
     show_seeds(

@@ -75,8 +75,8 @@ def _study(args: argparse.Namespace) -> None:
 
 def keep_report(study: Study, output_dir: str | Path) -> Path:
     """Writes the report into the study's folder, and to its URL where it lies at one."""
-    from hf_stabilizer.studies.remote_folder import send_file
-    from hf_stabilizer.studies.report import write_report
+    from hf_stabilizer.studies.executors.remote_folder import send_file
+    from hf_stabilizer.studies.page.report import write_report
 
     page = write_report(study, (study.folder or Path(output_dir)) / "report.html")
     send_file(output_dir, page)
@@ -84,7 +84,7 @@ def keep_report(study: Study, output_dir: str | Path) -> Path:
 
 
 def _place(named: str | Path) -> str | Path:
-    from hf_stabilizer.studies.remote_folder import is_url
+    from hf_stabilizer.studies.executors.remote_folder import is_url
 
     return named if is_url(named) else Path(named)
 
@@ -106,7 +106,7 @@ def read_subject(args: argparse.Namespace, *, ending: str = "") -> tuple[Any, st
             f"give --trainer or the file {args.config!r}, not both; --trainer comes before "
             "configuration keys such as --learning_rate"
         )
-    from hf_stabilizer.studies.trainer_file import read_trainer_file
+    from hf_stabilizer.studies.functions.trainer_file import read_trainer_file
 
     function = read_trainer_file(args.trainer)
     stem = Path(function.file).stem
@@ -123,11 +123,11 @@ def _study_of_command(args: argparse.Namespace) -> None:
     no_overrides(args)
     from rich.console import Console
 
-    from hf_stabilizer.studies.commands import RECIPE, run_command_study
-    from hf_stabilizer.studies.place import Engine, open_for_command
-    from hf_stabilizer.studies.report import write_report
-    from hf_stabilizer.studies.seed_grid import grid_runs
-    from hf_stabilizer.studies.stopping import read_extent
+    from hf_stabilizer.studies.commands.command_study import RECIPE, run_command_study
+    from hf_stabilizer.studies.early_stopping.stopping import read_extent
+    from hf_stabilizer.studies.executors.place import Engine, open_for_command
+    from hf_stabilizer.studies.page.report import write_report
+    from hf_stabilizer.studies.seeds.seed_grid import grid_runs
     from hf_stabilizer.studies.table import print_study
 
     show_notes()

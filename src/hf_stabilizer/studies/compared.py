@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hf_stabilizer.studies.seed_grid import WORDS
+from hf_stabilizer.studies.seeds.seed_grid import WORDS
 from hf_stabilizer.studies.statistics import Interval, pairs_needed, significance_words
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from hf_stabilizer.errors import StudyError
 from hf_stabilizer.records import Run
 from hf_stabilizer.studies.compared import Comparison, Grid, Pair, Unpaired
-from hf_stabilizer.studies.seed_grid import WORDS
+from hf_stabilizer.studies.seeds.seed_grid import WORDS
 from hf_stabilizer.studies.statistics import (
     final_score,
     holm,

@@ -21,14 +21,14 @@ from hf_stabilizer.configuration import Configuration
 from hf_stabilizer.errors import StudyError, first_line
 from hf_stabilizer.records import Run, read_run, write_run
 from hf_stabilizer.run import record_failure
-from hf_stabilizer.studies.choosing import HALTED, Ranked, at_the_halt, choose
+from hf_stabilizer.studies.early_stopping.choosing import HALTED, Ranked, at_the_halt, choose
+from hf_stabilizer.studies.early_stopping.halting import forget_halt, set_back
+from hf_stabilizer.studies.early_stopping.stopping import Stopping
 from hf_stabilizer.studies.events import EventLog
-from hf_stabilizer.studies.executors import WorkerDiedError
+from hf_stabilizer.studies.executors.in_process import InProcess
+from hf_stabilizer.studies.executors.local_workers import WorkerDiedError
 from hf_stabilizer.studies.full_disk import DiskFullError
-from hf_stabilizer.studies.halting import forget_halt, set_back
-from hf_stabilizer.studies.in_process import InProcess
 from hf_stabilizer.studies.progress import StudyProgress
-from hf_stabilizer.studies.stopping import Stopping
 from hf_stabilizer.studies.trainable import Trainable
 from hf_stabilizer.studies.worker import run_first_part, run_once, run_rest
 

@@ -20,8 +20,8 @@ from hf_stabilizer.configuration import SECRETS, SEEDS, Configuration, load_conf
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.recipes import Recipe, load_recipe
 from hf_stabilizer.records import versions
-from hf_stabilizer.studies.seed_grid import said
-from hf_stabilizer.studies.stopping import LOOKS, Stopping, says_when
+from hf_stabilizer.studies.early_stopping.stopping import LOOKS, Stopping, says_when
+from hf_stabilizer.studies.seeds.seed_grid import said
 from hf_stabilizer.studies.study import DEFINITION, Study, read_definition
 
 logger = logging.getLogger(__name__)

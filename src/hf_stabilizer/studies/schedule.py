@@ -21,18 +21,18 @@ from rich.console import Console
 
 from hf_stabilizer.errors import ConfigurationError, StabilizerError, StudyError
 from hf_stabilizer.records import check_folder, run_name
-from hf_stabilizer.studies.command_template import is_command
-from hf_stabilizer.studies.commands import run_command_study
+from hf_stabilizer.studies.commands.command_study import run_command_study
+from hf_stabilizer.studies.commands.command_template import is_command
 from hf_stabilizer.studies.course import Course, Job, is_over
-from hf_stabilizer.studies.estimate import announce, conclude
+from hf_stabilizer.studies.early_stopping.estimate import announce, conclude
+from hf_stabilizer.studies.early_stopping.stopping import Stopping, read_extent
 from hf_stabilizer.studies.events import EventLog
+from hf_stabilizer.studies.executors.in_process import is_here
+from hf_stabilizer.studies.executors.place import Engine, Place, open_for_command, open_place
 from hf_stabilizer.studies.full_disk import DiskFullError, is_disk_full
-from hf_stabilizer.studies.in_process import is_here
-from hf_stabilizer.studies.place import Engine, Place, open_for_command, open_place
 from hf_stabilizer.studies.progress import StudyProgress
 from hf_stabilizer.studies.question import define_study, load_recipes, look_often
-from hf_stabilizer.studies.seed_grid import SeedGrid, grid_runs, plan_seeds
-from hf_stabilizer.studies.stopping import Stopping, read_extent
+from hf_stabilizer.studies.seeds.seed_grid import SeedGrid, grid_runs, plan_seeds
 from hf_stabilizer.studies.study import Study, run_folder, write_definition
 from hf_stabilizer.studies.subject import Asked, open_subject, prepare_all
 from hf_stabilizer.studies.trainable import Trainable

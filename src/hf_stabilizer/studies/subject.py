@@ -16,13 +16,13 @@ from hf_stabilizer.recipes import Recipe
 from hf_stabilizer.run import LEVELS, check, prepare_data
 from hf_stabilizer.silent_mistakes import Finding
 from hf_stabilizer.studies.configured_run import ConfiguredRun
-from hf_stabilizer.studies.function_recipes import FunctionRecipes
-from hf_stabilizer.studies.function_run import FunctionRun
-from hf_stabilizer.studies.halt_check import check_halt, check_halt_in
-from hf_stabilizer.studies.stopping import Stopping
+from hf_stabilizer.studies.early_stopping.halt_check import check_halt, check_halt_in
+from hf_stabilizer.studies.early_stopping.stopping import Stopping
+from hf_stabilizer.studies.functions.function_recipes import FunctionRecipes
+from hf_stabilizer.studies.functions.function_run import FunctionRun
+from hf_stabilizer.studies.functions.trainer_file import TrainerFile
+from hf_stabilizer.studies.functions.trainer_function import TrainerFunction, TrainerSource
 from hf_stabilizer.studies.trainable import Trainable
-from hf_stabilizer.studies.trainer_file import TrainerFile
-from hf_stabilizer.studies.trainer_function import TrainerFunction, TrainerSource
 from hf_stabilizer.tasks import PreparedTask
 
 logger = logging.getLogger(__name__)

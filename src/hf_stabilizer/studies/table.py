@@ -9,15 +9,14 @@ from rich.text import Text
 
 from hf_stabilizer.studies import formats
 from hf_stabilizer.studies.study import Study
-from hf_stabilizer.studies.verdict import study_decimals, verdict
+from hf_stabilizer.studies.verdict import scored_rows, study_decimals, verdict
 
 
 def print_study(study: Study, console: Console) -> None:
     """Prints the verdict and a table with mean, std, worst and failed runs per recipe."""
     decimals = study_decimals(study)
     direction = "greater" if study.greater_is_better else "smaller"
-    scored_on = "test" if any(run.test_score is not None for run in study.runs) else "validation"
-    title = f"{study.metric} on {scored_on} rows, {direction} is better"
+    title = f"{study.metric} on {scored_rows(study)} rows, {direction} is better"
     table = Table(title=title, title_justify="left", title_style="")
     for name in ("recipe", "runs", "mean", "std", "median", "worst", "failed", "time per run"):
         table.add_column(name, justify="left" if name == "recipe" else "right", no_wrap=True)

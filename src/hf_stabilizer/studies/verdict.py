@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from hf_stabilizer.studies import formats
-from hf_stabilizer.studies.ablation import comparisons_of_study
+from hf_stabilizer.studies.ablations.ablation import comparisons_of_study
 from hf_stabilizer.studies.comparison import Comparison
-from hf_stabilizer.studies.seed_grid import WORDS
+from hf_stabilizer.studies.seeds.seed_grid import WORDS
 from hf_stabilizer.studies.statistics import (
     RecipeSummary,
     final_score,
@@ -66,6 +66,22 @@ def verdict_parts(study: Study) -> tuple[str, str]:
 def study_decimals(study: Study) -> int:
     """Returns the number of decimals in which this study's scores are written."""
     return formats.decimals_for(s for run in study.runs if (s := final_score(run)) is not None)
+
+
+def scored_rows(study: Study) -> str:
+    """Returns which rows the final scores are from: "test", "validation", or both.
+
+    Example:
+        >>> from hf_stabilizer import Run, Study
+        >>> runs = (Run("a", {}, "finished", best_score=0.7, test_score=0.6),)
+        >>> scored_rows(Study("demo", ("a",), runs, "f1", True))
+        'test'
+        >>> runs += (Run("a", {}, "finished", best_score=0.7),)
+        >>> scored_rows(Study("demo", ("a",), runs, "f1", True))
+        'test and validation'
+    """
+    tested = {run.test_score is not None for run in study.runs if final_score(run) is not None}
+    return " and ".join(["test"] * (True in tested) + ["validation"] * (tested != {True}))
 
 
 def outcome(comparison: Comparison) -> Outcome:

@@ -25,12 +25,12 @@ from hf_stabilizer.dry_run import Cost
 from hf_stabilizer.outcome import read_evaluations
 from hf_stabilizer.records import Run, read_run, write_run
 from hf_stabilizer.run import Part, record_failure
-from hf_stabilizer.studies.choosing import HALTED
+from hf_stabilizer.studies.early_stopping.choosing import HALTED
+from hf_stabilizer.studies.early_stopping.halting import HaltCallback, forget_halt, reopen, seal
+from hf_stabilizer.studies.executors.ranks import first_to_fail, on_first
 from hf_stabilizer.studies.full_disk import DiskFullError, is_disk_full
-from hf_stabilizer.studies.halting import HaltCallback, forget_halt, reopen, seal
 from hf_stabilizer.studies.progress import PROGRESS_FILE, write_progress
 from hf_stabilizer.studies.quiet import quietly
-from hf_stabilizer.studies.ranks import first_to_fail, on_first
 from hf_stabilizer.studies.tracking import tracked
 from hf_stabilizer.studies.trainable import Trainable
 

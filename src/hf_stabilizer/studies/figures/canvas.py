@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from hf_stabilizer.errors import MissingDependencyError, StudyError
-from hf_stabilizer.studies.charts import short
 from hf_stabilizer.studies.formats import typographic
-from hf_stabilizer.studies.svg import scale_over
+from hf_stabilizer.studies.page.charts import short
+from hf_stabilizer.studies.page.svg import scale_over
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hf_stabilizer.studies.data_links import curve_records, run_records
 from hf_stabilizer.studies.findings import FINDINGS, Record
+from hf_stabilizer.studies.page.data_links import curve_records, run_records
 from hf_stabilizer.studies.study import Study
 
 FURTHER = {

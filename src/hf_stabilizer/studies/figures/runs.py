@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from hf_stabilizer.records import Run
 from hf_stabilizer.studies import formats
-from hf_stabilizer.studies.charts import curve, halt_step, mean_curves, score_of
 from hf_stabilizer.studies.figures.canvas import (
     ALARM,
     SOFT,
@@ -22,6 +21,7 @@ from hf_stabilizer.studies.figures.canvas import (
     tidy,
 )
 from hf_stabilizer.studies.figures.lanes import Kind, Lane, draw_lanes, height_of
+from hf_stabilizer.studies.page.charts import curve, halt_step, mean_curves, score_of
 from hf_stabilizer.studies.statistics import RecipeSummary
 from hf_stabilizer.studies.study import Study
 from hf_stabilizer.studies.verdict import study_decimals

@@ -1,7 +1,7 @@
 """What did a study find? Its answers as plain numbers, one module for each question.
 
 Pictures, tables and files are made from these and hold no arithmetic of their own:
-`hf_stabilizer.studies.sections` draws them for the page.
+`hf_stabilizer.studies.page.sections` draws them for the page.
 """
 
 from collections.abc import Callable

@@ -1,13 +1,13 @@
 """What does each remedy bring alone, and what is lost if it alone is left out?
 
-The numbers are those of `hf_stabilizer.studies.ablation`, which the command `ablate` prints, too.
+The numbers are those of `studies.ablations.ablation`, which the command `ablate` prints, too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hf_stabilizer.studies.ablation import Ablation, AblationRow, ablation_of
+from hf_stabilizer.studies.ablations.ablation import Ablation, AblationRow, ablation_of
 from hf_stabilizer.studies.comparison import Comparison
 from hf_stabilizer.studies.findings.finding import Record, ends
 from hf_stabilizer.studies.statistics import RecipeSummary

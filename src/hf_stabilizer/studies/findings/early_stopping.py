@@ -15,7 +15,7 @@ import numpy as np
 
 from hf_stabilizer.errors import DataError
 from hf_stabilizer.records import Run
-from hf_stabilizer.studies.choosing import choose
+from hf_stabilizer.studies.early_stopping.choosing import choose
 from hf_stabilizer.studies.findings.finding import Record, ends
 from hf_stabilizer.studies.statistics import (
     Curves,

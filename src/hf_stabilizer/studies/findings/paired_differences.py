@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hf_stabilizer.studies.ablation import comparisons_of_study
+from hf_stabilizer.studies.ablations.ablation import comparisons_of_study
 from hf_stabilizer.studies.comparison import Comparison
 from hf_stabilizer.studies.findings.finding import Record, ends
 from hf_stabilizer.studies.statistics import SeedsNeeded, max_t_p_values, seeds_needed

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from hf_stabilizer.records import Run
 from hf_stabilizer.studies.findings.finding import Record
+from hf_stabilizer.studies.page.svg import scale_over
 from hf_stabilizer.studies.statistics import Density, density, final_score
 from hf_stabilizer.studies.study import Study
-from hf_stabilizer.studies.svg import scale_over
 
 FEWEST_FOR_DENSITY = 3
 

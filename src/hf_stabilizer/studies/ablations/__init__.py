@@ -1,0 +1,1 @@
+"""What does each remedy do, alone and on top of the others?"""

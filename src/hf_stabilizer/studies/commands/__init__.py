@@ -1,0 +1,1 @@
+"""How is any Trainer script studied, from the outside?"""

@@ -1,0 +1,1 @@
+"""Which runs are stopped early, when, and how do the others go on?"""

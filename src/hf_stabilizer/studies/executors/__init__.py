@@ -1,0 +1,1 @@
+"""Where do the runs of a study execute? Here, in workers, on a cluster, or under a launcher."""

@@ -1,0 +1,1 @@
+"""How is people's own function `StabilizerArguments -> Trainer` studied?"""

@@ -1,0 +1,1 @@
+"""What do runs tell that exist already, of any Trainer?"""

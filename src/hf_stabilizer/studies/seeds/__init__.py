@@ -1,0 +1,1 @@
+"""What do head, data order and dropout seeds do, each for itself?"""
