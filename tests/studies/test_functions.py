@@ -54,6 +54,12 @@ SHORT = {
 }
 
 
+def name_of(value: object) -> str:
+    """The name of a test's argument, the same in every process: a function's own has its address."""
+    function = getattr(value, "func", value)
+    return getattr(function, "__name__", str(value))
+
+
 def accuracy(prediction: Any) -> dict[str, float]:
     return {"accuracy": float((prediction.predictions.argmax(1) == prediction.label_ids).mean())}
 
@@ -345,7 +351,7 @@ def own_evaluation(args: StabilizerArguments) -> Trainer:
         (own_evaluation, {"metric_for_best_model": "exact_match"}, "exact_match", True),
         (build, {"metric_for_best_model": "accuracy", "greater_is_better": False}, "accuracy", 0),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_what_decides(
     function: Callable[..., Any], given: dict[str, Any], metric: str, greater: bool
@@ -362,7 +368,7 @@ def test_what_decides(
         (own_evaluation, {}, "which metric decides"),
         (sets_its_metric, {"metric_for_best_model": "accuracy"}, "leave one of the two out"),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_refusal_what_decides_is_not_there(
     function: Callable[..., Any], given: dict[str, Any], message: str
@@ -458,7 +464,7 @@ def raises(args: StabilizerArguments) -> Trainer:
         (build, {"max_steps": 0}, "max_steps must be 1 or more"),
         (build, {"reinit_layers": 9}, "reinit_layers must be a whole number"),
     ],
-    ids=str,
+    ids=name_of,
 )  # fmt: skip
 def test_refusals(function: Callable[..., Any], given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
