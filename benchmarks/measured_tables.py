@@ -163,6 +163,7 @@ def speed(found: Mapping[str, Any]) -> str:
     """Runs per hour of the loop and the studies."""
     names = {
         "loop": "shell loop over a script",
+        "usual": "the same, `evaluate` imported and whole checkpoints",
         "study": "study, 2 workers",
         "early": "the same, stopping early",
     }
@@ -172,11 +173,18 @@ def speed(found: Mapping[str, Any]) -> str:
             str(sum(t["runs"] for t in found["turns"] if t["kind"] == kind)),
             f"{sum(t['seconds'] for t in found['turns'] if t['kind'] == kind):.0f}",
             f"{found['runs per hour'][kind]:.0f}",
-            "1" if kind == "loop" else f"{found['to loop'][kind]:.2f}",
+            *(_times(found, kind, loop) for loop in ("loop", "usual")),
         ]
         for kind, name in names.items()
+        if kind in found["runs per hour"]
     ]
-    return table(["", "runs", "seconds", "runs per hour", "times the loop"], rows)
+    heads = ["", "runs", "seconds", "runs per hour", "times the loop", "times the usual loop"]
+    return table(heads, rows)
+
+
+def _times(found: Mapping[str, Any], kind: str, loop: str) -> str:
+    ratios = found.get(f"to {loop}", {})
+    return "1" if kind == loop else f"{ratios[kind]:.2f}" if kind in ratios else ""
 
 
 def same_numbers(found: Mapping[str, Any]) -> str:

@@ -3,7 +3,9 @@
     for s in 1 2 3 4 5 6 7 8; do python plain_script.py --seed $s --output_dir runs/$s ...; done
 
 It is what `study_speed.py` races a study against. It pads each batch to its longest row and keeps
-the best weights alone, which many scripts do not; each of the two saves it time.
+the best weights alone, which many scripts do not; each of the two saves it time. With `--usual` it
+imports `evaluate` and writes a whole checkpoint at every look, as the examples of transformers and
+`load_best_model_at_end` have people do; it computes the same.
 """
 
 import argparse
@@ -26,7 +28,10 @@ parser.add_argument("--validation_file", required=True)
 parser.add_argument("--test_file", required=True)
 parser.add_argument("--output_dir", required=True)
 parser.add_argument("--seed", type=int, default=1)
+parser.add_argument("--usual", action="store_true")
 options = parser.parse_args()
+if options.usual:
+    import evaluate  # noqa: F401
 
 set_seed(options.seed)
 files = {s: getattr(options, f"{s}_file") for s in ("train", "validation", "test")}
@@ -47,7 +52,8 @@ trainer = Trainer(
         eval_strategy="steps",
         eval_steps=4,
         eval_delay=12,
-        save_strategy="best",
+        save_strategy="steps" if options.usual else "best",
+        save_steps=4,
         save_total_limit=1,
         load_best_model_at_end=True,
         metric_for_best_model="accuracy",

@@ -1,6 +1,7 @@
 """How many runs an hour? A study against a shell loop over a script: `python study_speed.py`.
 
     loop     for s in 1 2 ..; do python plain_script.py --seed $s; done     torch's own threads
+    usual    the same with --usual: imports `evaluate`, and writes a whole checkpoint at every look
     study    hf-stabilizer study --runs 8 --workers 2                       one thread each
     early    the same with --stop-at 0.25 --keep 2
 
@@ -99,13 +100,16 @@ def run(command: Sequence[str], log: Path, env: dict[str, str]) -> None:
         subprocess.run(command, check=True, stdout=file, stderr=subprocess.STDOUT, env=env)
 
 
-def run_script(folder: Path, files: dict[str, str], seed: int, **more: str) -> Path:
+def run_script(
+    folder: Path, files: dict[str, str], seed: int, *, is_usual: bool = False, **more: str
+) -> Path:
     """One turn of the shell loop."""
     model = resolve_location(load_configuration(CONFIG).model.model_name_or_path)
     target = folder / "loop" / str(seed)
     shutil.rmtree(target, ignore_errors=True)
     options = {"model": model, "output_dir": str(target), "seed": str(seed), **files}
     command = [sys.executable, str(SCRIPT), *(f"--{k}={v}" for k, v in options.items())]
+    command += ["--usual"] if is_usual else []
     run(command, folder / "logs" / f"loop-{seed}.log", environment(folder, **more))
     return target
 
@@ -141,14 +145,29 @@ def take_turns(folder: Path, files: dict[str, str], *, runs: int, loop: int) -> 
     return {"turns": found, **rates(found)}
 
 
+def add_usual(
+    folder: Path, files: dict[str, str], turns: Sequence[dict[str, Any]], *, loop: int
+) -> dict[str, Any]:
+    """Times some turns of the usual loop, beside turns that were timed before."""
+    found = [turn for turn in turns if turn["kind"] != "usual"]
+    for seed in range(1, loop + 1):
+        with timed("usual", 1, found):
+            run_script(folder, files, seed, is_usual=True)
+    return {"turns": found, **rates(found)}
+
+
 def rates(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Runs per hour of each kind, and as multiples of the loop's."""
+    """Runs per hour of each kind, and as multiples of each loop's."""
     per_hour = {}
     for kind in dict.fromkeys(turn["kind"] for turn in turns):
         own = [turn for turn in turns if turn["kind"] == kind]
         per_hour[kind] = 3600 * sum(t["runs"] for t in own) / sum(t["seconds"] for t in own)
-    ratios = {k: round(v / per_hour["loop"], 2) for k, v in per_hour.items() if k != "loop"}
-    return {"runs per hour": {k: round(v, 1) for k, v in per_hour.items()}, "to loop": ratios}
+    ratios = {
+        f"to {loop}": {k: round(v / per_hour[loop], 2) for k, v in per_hour.items() if k != loop}
+        for loop in ("loop", "usual")
+        if loop in per_hour
+    }
+    return {"runs per hour": {k: round(v, 1) for k, v in per_hour.items()}, **ratios}
 
 
 def check(folder: Path, files: dict[str, str], *, runs: int) -> dict[str, Any]:
@@ -204,6 +223,7 @@ def test_score(folder: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="compare numbers, time nothing")
+    parser.add_argument("--usual", action="store_true", help="add turns of the usual loop alone")
     parser.add_argument("--runs", type=int, default=8, help="runs of each study")
     parser.add_argument("--loop", type=int, default=4, help="turns of the shell loop")
     parser.add_argument("--folder", type=Path, default=Path("results/study-speed"))
@@ -211,8 +231,11 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder.resolve()
     files = write_rows(folder / "rows")
+    before = json.loads(options.output.read_text()) if options.output.exists() else {}
     if options.check:
         found: dict[str, Any] = {"check": check(folder, files, runs=options.runs)}
+    elif options.usual:
+        found = add_usual(folder, files, before.get("turns", []), loop=options.loop)
     else:
         found = take_turns(folder, files, runs=options.runs, loop=options.loop)
     there = json.loads(options.output.read_text()) if options.output.exists() else {}

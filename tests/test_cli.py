@@ -327,6 +327,18 @@ def test_a_value_without_a_key() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("command", ["train", "study", "ablate", "layers", "plot-lr", "probe"])
+def test_no_configuration_key_is_taken_for_a_slip(command: str) -> None:
+    from hf_stabilizer.configuration import known_keys
+
+    own = own_options(build_parser(), command)
+    for key in set(known_keys()) - {name[2:].replace("-", "_") for name in own}:
+        for word in (f"--{key}=1", f"--{key.replace('_', '-')}=1"):
+            assert read_overrides([word], own) == {key: 1}
+    with pytest.raises(ConfigurationError, match="did you mean"):
+        read_overrides(["--recipess=1"], ["--recipe", "--recipes"])
+
+
 def test_train_in_two_processes_writes_one_record(config_file: Path, tmp_path: Path) -> None:
     """As `accelerate launch` and `torchrun` start it; gloo on a CPU."""
     folder = tmp_path / "two"

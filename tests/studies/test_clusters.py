@@ -20,7 +20,7 @@ from hf_stabilizer.studies.events import read_events
 from hf_stabilizer.studies.executors.local_workers import WorkerDiedError
 from hf_stabilizer.studies.executors.open_executor import open_executor
 from hf_stabilizer.studies.study import Study
-from tests.conftest import write_rows
+from tests.conftest import tiny_study
 
 ENGINES = ["ray", "dask"]
 PACKAGES = {"ray": "ray", "dask": "distributed"}
@@ -108,8 +108,8 @@ def test_a_future_tells_when_it_is_under_way_and_can_be_given_up(
 ) -> None:
     gate = tmp_path / "gate"
     busy = [cluster.submit(wait_for, str(gate)) for _ in range(2)]
-    waiting = cluster.submit(here)
     until(lambda: all(future.running() for future in busy))
+    waiting = cluster.submit(here)
     assert not waiting.running()
     assert waiting.cancel()
     assert waiting.cancelled()
@@ -139,19 +139,8 @@ def test_refusal_no_cluster_at_that_address(engine: str) -> None:
 @pytest.fixture(scope="module")
 def tiny(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Forty steps, halted after fifteen."""
-    folder = tmp_path_factory.mktemp("rows")
-    return {
-        "model_name_or_path": str(model_folder),
-        "train_file": str(write_rows(folder / "rows.csv", count=64)),
-        "validation_size": 16,
-        "test_size": 16,
-        "learning_rate": 1e-3,
-        "per_device_train_batch_size": 8,
-        "max_steps": 40,
-        "evaluations_per_epoch": 2,
-        "use_cpu": True,
-        "dataloader_pin_memory": False,
-    }
+    rows = tmp_path_factory.mktemp("rows")
+    return tiny_study(model_folder, rows, max_steps=40, evaluations_per_epoch=2)
 
 
 STOP: dict[str, Any] = {"recipes": ["plain"], "runs": 3, "stop_at": 0.375, "keep": 2}

@@ -55,7 +55,7 @@ SHORT = {
 
 
 def name_of(value: object) -> str:
-    """The name of a test's argument, the same in every process: a function's own has its address."""
+    """A test's argument in words that are the same in every process, as addresses are not."""
     function = getattr(value, "func", value)
     return getattr(function, "__name__", str(value))
 
@@ -601,12 +601,17 @@ def test_in_process_a_task_is_over_when_it_was_submitted() -> None:
 
 def test_afterwards_this_process_speaks_as_before() -> None:
     words, before = transformers.utils.logging, list(warnings.filters)
-    verbosity = words.get_verbosity()
-    with quietly():
-        assert words.get_verbosity() == logging.ERROR
-        assert not words.is_progress_bar_enabled()
-    assert (words.get_verbosity(), list(warnings.filters)) == (verbosity, before)
-    assert words.is_progress_bar_enabled()
+    verbosity, had_bars = words.get_verbosity(), words.is_progress_bar_enabled()
+    words.enable_progress_bar()
+    try:
+        with quietly():
+            assert words.get_verbosity() == logging.ERROR
+            assert not words.is_progress_bar_enabled()
+        assert (words.get_verbosity(), list(warnings.filters)) == (verbosity, before)
+        assert words.is_progress_bar_enabled()
+    finally:
+        if not had_bars:
+            words.disable_progress_bar()
 
 
 # ---- the same function or another

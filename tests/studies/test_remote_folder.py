@@ -23,7 +23,7 @@ from hf_stabilizer.studies.executors import remote_folder
 from hf_stabilizer.studies.executors.local_workers import LocalWorkers
 from hf_stabilizer.studies.executors.remote_folder import RemoteFolder, StudyMirror, check_reachable
 from hf_stabilizer.studies.study import Study
-from tests.conftest import write_rows
+from tests.conftest import tiny_study
 
 STOP: dict[str, Any] = {"recipes": ["plain"], "runs": 3, "stop_at": 0.375, "keep": 2}
 
@@ -38,19 +38,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def tiny(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Eight steps, halted after three."""
-    folder = tmp_path_factory.mktemp("rows")
-    return {
-        "model_name_or_path": str(model_folder),
-        "train_file": str(write_rows(folder / "rows.csv", count=64)),
-        "validation_size": 16,
-        "test_size": 16,
-        "learning_rate": 1e-3,
-        "per_device_train_batch_size": 8,
-        "max_steps": 8,
-        "evaluations_per_epoch": 2,
-        "use_cpu": True,
-        "dataloader_pin_memory": False,
-    }
+    rows = tmp_path_factory.mktemp("rows")
+    return tiny_study(model_folder, rows, max_steps=8, evaluations_per_epoch=2)
 
 
 @pytest.fixture(scope="module")

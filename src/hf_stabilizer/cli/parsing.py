@@ -82,10 +82,11 @@ def read_overrides(tokens: Sequence[str], own: Sequence[str] = ()) -> dict[str, 
     for token in tokens:
         if token.startswith("--"):
             name, equals, value = token[2:].partition("=")
-            if close := did_you_mean(token.partition("=")[0], own):
+            key = name.replace("-", "_")
+            close = did_you_mean(token.partition("=")[0], own)
+            if close and not _is_key(key):
                 # A slip in a command's own option must not become a configuration key.
                 raise ConfigurationError(f"unknown option {token!r}{close}")
-            key = name.replace("-", "_")
             given[key] = [value] if equals else []
         elif re.match("-[A-Za-z]", token):
             raise ConfigurationError(f"unknown option {token!r}; options begin with --")
@@ -94,6 +95,13 @@ def read_overrides(tokens: Sequence[str], own: Sequence[str] = ()) -> dict[str, 
         else:
             given[key].append(token)
     return {key: _read_values(values) for key, values in given.items()}
+
+
+def _is_key(name: str) -> bool:
+    """Whether a configuration may hold this key, however close it is to an option of ours."""
+    from hf_stabilizer.configuration import known_keys  # imports transformers: only when in doubt
+
+    return name in known_keys()
 
 
 def _read_values(values: list[str]) -> Any:  # Any: whatever YAML can say
