@@ -96,7 +96,12 @@ def test_the_wheel_carries_recipes_and_families_and_finds_them(tmp_path: Path) -
     assert "hf_stabilizer/recipes/stabilised.yaml" in names
     assert "hf_stabilizer/families/bert.yaml" in names
     assert "hf_stabilizer/py.typed" in names
-    for name in ("report.html.j2", "report.css", "report.js", "plan_page.html.j2"):
+    for name in (
+        "page/report.html.j2",
+        "page/report.css",
+        "page/report.js",
+        "plans/plan_page.html.j2",
+    ):
         assert f"hf_stabilizer/studies/{name}" in names
     code = (
         "from hf_stabilizer.recipes import recipe_folder, recipe_names;"

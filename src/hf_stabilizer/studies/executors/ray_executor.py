@@ -177,5 +177,7 @@ def _connect(address: str | None, workers: int | None) -> None:
     try:
         ray.init(**options, logging_level=logging.ERROR)
     except Exception as error:
+        # A try at ray://... that failed leaves Ray in its client mode, in which none starts here.
+        ray.util.disconnect()
         where = "on this machine" if address is None else f"at {address!r}"
         raise StudyError(f"no Ray cluster {where}: {first_line(error)}") from error
