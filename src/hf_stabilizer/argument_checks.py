@@ -9,7 +9,13 @@ from numbers import Real
 from typing import TYPE_CHECKING
 
 from hf_stabilizer.argument_callbacks import averaging_callbacks, freezing_callbacks
-from hf_stabilizer.errors import ConfigurationError, check_choice, check_switch, check_whole
+from hf_stabilizer.errors import (
+    LAST_SEED,
+    ConfigurationError,
+    check_choice,
+    check_switch,
+    check_whole,
+)
 from hf_stabilizer.optimizers import curve_from_arguments
 from hf_stabilizer.steps import check_step
 
@@ -33,7 +39,6 @@ SWITCHES = (
     "log_layer_statistics",
 )
 
-LAST_SEED = 2**32 - 1  # numpy takes no larger one
 
 # option: (the option that it belongs to, the values of that one under which it means something)
 OWNERS: Mapping[str, tuple[str, tuple[object, ...]]] = {

@@ -88,6 +88,10 @@ def check_choice(value: object, allowed: Collection[str], *, name: str) -> None:
         )
 
 
+LAST_SEED = 2**32 - 1
+"""The largest seed that `check_whole` should let pass: numpy takes no larger one."""
+
+
 def check_whole(
     value: object, allowed: str, *, name: str, least: int = 0, most: float = math.inf
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hf_stabilizer.errors import ConfigurationError, check_whole
+from hf_stabilizer.errors import LAST_SEED, ConfigurationError, check_whole
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class DataArguments:
                 raise ConfigurationError(
                     f"{key} must be 1 or more, got {rows!r}; leave it out to keep every row"
                 )
-        check_whole(self.split_seed, "in [0, 2^32)", name="split_seed", most=2**32 - 1)
+        check_whole(self.split_seed, "in [0, 2^32)", name="split_seed", most=LAST_SEED)
         if self.text_columns is not None and len(self.text_columns) not in (1, 2):
             raise ConfigurationError(
                 f"text_columns must name one column or two, got {self.text_columns!r}"

@@ -16,10 +16,9 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
-from hf_stabilizer.errors import ConfigurationError, StabilizerError, StudyError
+from hf_stabilizer.errors import ConfigurationError, StabilizerError
 from hf_stabilizer.records import check_folder, run_name
 from hf_stabilizer.studies.commands.command_study import run_command_study
 from hf_stabilizer.studies.commands.command_template import is_command
@@ -30,6 +29,7 @@ from hf_stabilizer.studies.events import EventLog
 from hf_stabilizer.studies.executors.in_process import is_here
 from hf_stabilizer.studies.executors.place import Engine, Place, open_for_command, open_place
 from hf_stabilizer.studies.full_disk import DiskFullError, is_disk_full
+from hf_stabilizer.studies.lock import alone
 from hf_stabilizer.studies.progress import StudyProgress
 from hf_stabilizer.studies.question import define_study, load_recipes, look_often
 from hf_stabilizer.studies.seeds.seed_grid import SeedGrid, grid_runs, plan_seeds
@@ -238,12 +238,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
         StudyError: Another process works there, or nothing more can be written.
     """
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with alone(folder / ".lock", str(folder)):
             yield
-    except Timeout as error:
-        raise StudyError(
-            f"another process works on the study in {str(folder)!r}; wait for it, or stop it"
-        ) from error
     except OSError as error:
         if is_disk_full(error):
             raise DiskFullError.of(error, folder) from error

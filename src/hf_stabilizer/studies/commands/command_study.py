@@ -19,13 +19,13 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_complete
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from hf_stabilizer.errors import ConfigurationError, StudyError, check_whole
 from hf_stabilizer.records import Run, check_folder, read_run, run_name, versions, write_run
 from hf_stabilizer.studies.commands.command_run import Ended, end_all, run_command
 from hf_stabilizer.studies.commands.command_template import CommandTemplate
+from hf_stabilizer.studies.lock import alone
 from hf_stabilizer.studies.past_runs.past_run import rescored, to_run
 from hf_stabilizer.studies.past_runs.reading import deciding_metric
 from hf_stabilizer.studies.past_runs.run_settings import shared_settings
@@ -121,27 +121,20 @@ def run_command_study(
     seeds = [{name: cell[name] for name in template.seed_names} for cell in cells]
     asked = _joined(template, recipes, seeds, folder, made_by)
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            write_definition(asked, folder)
-            jobs = [
-                _Job(template, recipe, seed, folder) for seed in seeds for recipe in asked.recipes
-            ]
-            if metric is None and asked.metric:
-                metric = asked.metric
-                if greater_is_better is None:
-                    greater_is_better = asked.greater_is_better
-            todo = [job for job in jobs if not job.is_over(retry_failed)]
-            shown = StudyProgress(
-                len(jobs), len(jobs) - len(todo), console=console or Console(stderr=True)
-            )
-            scoring = functools.partial(_decided, metric=metric, greater=greater_is_better)
-            _work(todo, executor, workers, shown, scoring)
-            return _settled(asked, folder, metric, greater_is_better)
-    except Timeout as error:
-        raise StudyError(
-            f"another process works on the study in {str(folder)!r}; wait for it, or stop it"
-        ) from error
+    with alone(folder / ".lock", str(folder)):
+        write_definition(asked, folder)
+        jobs = [_Job(template, recipe, seed, folder) for seed in seeds for recipe in asked.recipes]
+        if metric is None and asked.metric:
+            metric = asked.metric
+            if greater_is_better is None:
+                greater_is_better = asked.greater_is_better
+        todo = [job for job in jobs if not job.is_over(retry_failed)]
+        shown = StudyProgress(
+            len(jobs), len(jobs) - len(todo), console=console or Console(stderr=True)
+        )
+        scoring = functools.partial(_decided, metric=metric, greater=greater_is_better)
+        _work(todo, executor, workers, shown, scoring)
+        return _settled(asked, folder, metric, greater_is_better)
 
 
 class _Job:

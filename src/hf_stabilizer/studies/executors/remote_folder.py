@@ -30,7 +30,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import fsspec
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from huggingface_hub.constants import HF_HOME
 
 from hf_stabilizer.errors import ConfigurationError, StudyError, first_line
@@ -38,6 +38,7 @@ from hf_stabilizer.records import read_run
 from hf_stabilizer.studies.early_stopping.choosing import HALTED
 from hf_stabilizer.studies.executors.elsewhere import DistantFuture
 from hf_stabilizer.studies.executors.local_workers import WorkerDiedError
+from hf_stabilizer.studies.lock import alone
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -248,17 +249,12 @@ def open_mirror(url: str) -> Iterator[StudyMirror]:
     """
     mirror = StudyMirror(url)
     mirror.folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(mirror.folder.with_name("lock"), timeout=0):
-            mirror.pull()
-            try:
-                yield mirror
-            finally:
-                mirror.push()
-    except Timeout as error:
-        raise StudyError(
-            f"another process works on the study in {url!r}; wait for it, or stop it"
-        ) from error
+    with alone(mirror.folder.with_name("lock"), url):
+        mirror.pull()
+        try:
+            yield mirror
+        finally:
+            mirror.push()
 
 
 class CarryingExecutor(Executor):

@@ -20,7 +20,7 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from hf_stabilizer.errors import ConfigurationError, check_whole
+from hf_stabilizer.errors import LAST_SEED, ConfigurationError, check_whole
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,6 @@ OPTIONS = {"head_seeds": "head_seed", "data_seeds": "data_seed", "dropout_seeds"
 """Option of a study -> the seed of a run that it varies."""
 WORDS = {"head_seed": "head", "data_seed": "data", "seed": "dropout"}
 """Seed of a run -> what people call it."""
-LAST_SEED = 2**32 - 1  # numpy takes no larger one
 
 
 def plan_seeds(
