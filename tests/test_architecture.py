@@ -54,7 +54,7 @@ ABOVE = {
         "layer_view",
     ),
     *("data", "tasks", "models", "metrics", "scores", "outcome", "run", "studies"),
-    *("predictions", "prediction_recorder"),
+    *("predictions", "prediction_recorder", "procedure"),
     *("rate_figure",),
     *("probing", "probe_record", "probe_view", "readouts", "dead_pooler"),
     *("silent_mistakes", "output_folder", "dry_run", "dry_run_view"),
@@ -62,7 +62,7 @@ ABOVE = {
 }
 LIGHT = [
     *("errors", "records", "outcome", "recipes", "learning_rates", "data", "tasks", "models"),
-    *("metrics", "cli", "checkpoints", "predictions"),
+    *("metrics", "cli", "checkpoints", "predictions", "procedure"),
     *("studies.study", "studies.statistics", "studies.comparison", "studies.verdict"),
     *("studies.table", "studies.events", "studies.full_disk", "studies.tracker_names"),
     *("studies.findings", "studies.figures", "studies.page", "studies.cards", "studies.plans"),

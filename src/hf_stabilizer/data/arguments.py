@@ -43,6 +43,9 @@ class DataArguments:
     """The column of the right answer; None: guessed from the usual names. Classes are numbers or
     names, several per row as a list; a choice is its column's name, a letter, its index from 0,
     or its text."""
+    label_names: list[str] | None = None
+    """The classes in the order of their ids, where the training rows need not show all of them;
+    None: the classes of the training rows, by number or by name."""
     group_column: str | None = None
     """Rows that share a value of this column stay on one side of every split that is made."""
     filter: str | None = None
@@ -104,6 +107,11 @@ class DataArguments:
         if self.text_columns is not None and len(self.text_columns) not in (1, 2):
             raise ConfigurationError(
                 f"text_columns must name one column or two, got {self.text_columns!r}"
+            )
+        names = self.label_names
+        if names is not None and (len(names) < 2 or len(set(names)) < len(names)):
+            raise ConfigurationError(
+                f"label_names must name two different classes or more, got {names!r}"
             )
         if self.choice_columns is not None and len(self.choice_columns) < 2:
             raise ConfigurationError(

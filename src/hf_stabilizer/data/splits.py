@@ -92,7 +92,7 @@ def load_splits(arguments: DataArguments, *, task: str) -> Splits:
     _check_kinds(parts, columns.label)
     label_names = None
     if task == "text-classification":
-        label_names = _name_labels(parts, tables["train"], columns.label, notes)
+        label_names = _name_labels(parts, tables["train"], columns.label, notes, arguments)
     _note_repeats(parts, columns, notes)
     take_subsets(parts, arguments, task=task)
     return Splits(
@@ -217,10 +217,16 @@ def _check_kinds(parts: dict[str, Part], column: str) -> None:
 
 
 def _name_labels(
-    parts: dict[str, Part], table: Table, column: str, notes: list[str]
+    parts: dict[str, Part],
+    table: Table,
+    column: str,
+    notes: list[str],
+    arguments: DataArguments,
 ) -> tuple[str, ...]:
-    """Names the classes of the training rows, and checks that the others know no more."""
+    """Names the classes: those that are said, or those of the training rows; no row has others."""
     occurring = {part: _occurring(rows.labels) for part, rows in parts.items()}
+    if arguments.label_names is not None:
+        return _said_labels(arguments.label_names, occurring, column)
     names = order_of_labels(occurring["train"], table.class_names.get(column))
     if len(names) < 2:
         raise DataError(
@@ -238,6 +244,19 @@ def _name_labels(
         if absent:
             notes.append(f"{part} has no row with label {', '.join(absent)}")
     return names
+
+
+def _said_labels(
+    said: Sequence[str], occurring: dict[str, set[str]], column: str
+) -> tuple[str, ...]:
+    for part, names in occurring.items():
+        unknown = sorted(names - set(said))
+        if unknown:
+            raise DataError(
+                f"the {part} rows hold labels in column {column!r} that label_names leaves out: "
+                f"{', '.join(map(repr, unknown))}; label_names has {', '.join(map(repr, said))}"
+            )
+    return tuple(said)
 
 
 def _occurring(labels: Sequence[Any]) -> set[str]:

@@ -130,19 +130,33 @@ def _note_equals(configurations: Sequence[Configuration]) -> None:
 
 
 def _check_one_question(configurations: Mapping[str, Configuration]) -> None:
-    """Scores are comparable only on the same task, metric and rows to be scored."""
+    """Scores are comparable only on the same task, metric and rows to be scored.
+
+    Training rows may differ, where they have no part in which rows are scored.
+    """
     first = next(iter(configurations.values()))
     for name, other in configurations.items():
         for what, ours, theirs in (
             ("task", first.model.task, other.model.task),
             ("metric", first.metric, other.metric),
-            ("rows", asdict(first.data), asdict(other.data)),
+            ("rows", _scored_rows(first), _scored_rows(other)),
         ):
             if ours != theirs:
                 raise ConfigurationError(
                     f"recipe {name!r} has another {what} than {first.recipe!r}, so their scores "
                     f"cannot be compared; set it in the configuration, for all"
                 )
+
+
+def _scored_rows(configuration: Configuration) -> dict[str, Any]:
+    """The keys about rows that decide which rows are scored."""
+    data = configuration.data
+    keys = asdict(data)
+    for key in ("max_train_rows", "unlabelled_file", "soft_label_column"):
+        keys.pop(key, None)
+    if data.validation_file is not None and data.test_size is None:
+        del keys["train_file"]
+    return keys
 
 
 def define_study(
