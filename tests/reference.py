@@ -459,3 +459,59 @@ def independent_units(cells):
     columns = [math.fsum(cells[h, d] for h in heads) / len(heads) for d in data]
     mean = math.fsum(cells.values()) / len(cells)
     return [row + column - mean for row, column in zip(rows, columns, strict=True)]
+
+
+def near_duplicates_reference(texts, others, threshold):
+    """Every pair of texts, their shingles as Python sets."""
+    from hf_stabilizer.data.near_duplicates import normalized
+
+    def shingles(text):
+        text = normalized(text)
+        return {text[at : at + 5] for at in range(len(text) - 4)} or {text}
+
+    pairs = []
+    for i, text in enumerate(texts):
+        for j, other in enumerate(texts if others is None else others):
+            if others is None and i >= j:
+                continue
+            mine, its = shingles(text), shingles(other)
+            similarity = len(mine & its) / len(mine | its)
+            if similarity >= threshold:
+                pairs.append((i, j, similarity))
+    return pairs
+
+
+def pseudo_labels(outputs, kind, *, threshold=0, top_k=None, agreement=False, max_spread=None):
+    """{row: label} of the rows that are kept; outputs[teacher][row][class], labels by their ids."""
+    judged = []
+    for row in range(len(outputs[0])):
+        label, sureness, alike = _vote([teacher[row] for teacher in outputs], kind)
+        passes = sureness <= max_spread if kind == "number" else sureness >= threshold
+        if passes and (alike or not agreement):
+            judged.append((row, label, sureness))
+    kept = judged
+    if top_k is not None:
+        ranked = sorted(judged, key=lambda its: -its[2])
+        kept = [its for its in ranked if [r for r in ranked if r[1] == its[1]].index(its) < top_k]
+    return {row: label for row, label, _ in sorted(kept)}
+
+
+def _vote(votes, kind):
+    """(label, sureness, whether all predict the same) of one row; votes[teacher][class]."""
+    if kind == "number":
+        values = [vote[0] for vote in votes]
+        mean = sum(values) / len(values)
+        return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / len(values)), True
+    if kind == "labels":
+        each = [[1 / (1 + math.exp(-x)) for x in vote] for vote in votes]
+        mean = [sum(p) / len(p) for p in zip(*each, strict=True)]
+        sets = [[place for place, p in enumerate(one) if p > 0.5] for one in [mean, *each]]
+        return sets[0], min(max(p, 1 - p) for p in mean), all(s == sets[1] for s in sets[1:])
+    each = [[math.exp(x) / sum(math.exp(y) for y in vote) for x in vote] for vote in votes]
+    mean = [sum(p) / len(p) for p in zip(*each, strict=True)]
+    return mean.index(max(mean)), max(mean), len({vote.index(max(vote)) for vote in votes}) == 1
+
+
+def soft_threshold(weights: list[float], threshold: float) -> list[float]:
+    """sign(w) max(|w| - threshold, 0), one weight at a time."""
+    return [(1 if w > 0 else -1) * max(abs(w) - threshold, 0.0) for w in weights]

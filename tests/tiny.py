@@ -89,3 +89,34 @@ def tiny_tokenizer(**special: Any) -> transformers.PreTrainedTokenizerFast:
         model_input_names=inputs,
         **{"model_max_length": 40, **names, **special},
     )
+
+
+def save_tiny(folder: Any, model: str, seed: int = 0) -> str:
+    """Writes a model of two layers with its tokenizer: "bert" (a body), "gpt2", "t5" or "bart"."""
+    torch.manual_seed(seed)
+    marks: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    built: Any
+    if model == "bert":
+        built = transformers.BertModel(transformers.BertConfig(**{**SIZES, "num_hidden_layers": 2}))
+    elif model == "gpt2":
+        sizes = {"n_positions": 40, "n_embd": 16, "n_layer": 2, "n_head": 2}
+        built = transformers.GPT2LMHeadModel(
+            transformers.GPT2Config(vocab_size=64, **sizes, **marks)
+        )
+    elif model == "t5":
+        wide = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
+        built = transformers.T5ForConditionalGeneration(
+            transformers.T5Config(vocab_size=64, **wide, **marks, decoder_start_token_id=0)
+        )
+    else:
+        tall = {"encoder_layers": 2, "decoder_layers": 2, "d_model": 16}
+        heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+        wide = {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "max_position_embeddings": 40}
+        built = transformers.BartForConditionalGeneration(
+            transformers.BartConfig(
+                vocab_size=64, **tall, **heads, **wide, **marks, decoder_start_token_id=2
+            )
+        )
+    built.save_pretrained(folder)
+    tiny_tokenizer(eos_token="[SEP]", bos_token="[CLS]").save_pretrained(folder)
+    return str(folder)

@@ -15,6 +15,7 @@ from hf_stabilizer.evaluation import EvaluationsPerEpochCallback
 from hf_stabilizer.freezing import FreezingCallback, GradualUnfreezingCallback, HeadFirstCallback
 from hf_stabilizer.layer_statistics import LayerStatisticsCallback
 from hf_stabilizer.learning_rates import batch_size_factor
+from hf_stabilizer.regularization import L1Callback, L2Callback
 
 if TYPE_CHECKING:
     from hf_stabilizer.arguments import StabilizerArguments
@@ -36,6 +37,7 @@ def callbacks_of(args: StabilizerArguments, theirs: list[TrainerCallback]) -> li
     """
     ours = [
         *freezing_callbacks(args),
+        *penalty_callbacks(args),
         *averaging_callbacks(args),
         *_evaluations(args),
         *_watchers(args),
@@ -80,6 +82,34 @@ def _freezing_options(args: StabilizerArguments) -> dict[str, Any]:
         stage = _given(blocks_per_stage=args.blocks_per_stage, warmup_steps=args.stage_warmup_steps)
         return {"duration": args.gradual_unfreezing, "overrides": overrides, **stage}
     return {"duration": args.head_first, "overrides": overrides}
+
+
+def penalty_callbacks(
+    args: StabilizerArguments, *, only: str | None = None
+) -> list[TrainerCallback]:
+    """Returns what l2 and l1 ask for; `only` one of them.
+
+    Raises:
+        ConfigurationError: An option is out of range.
+    """
+    found: list[TrainerCallback] = []
+    if args.l2 != 0 and only in (None, "l2"):
+        l2 = L2Callback(**_l2_options(args))
+        l2.read_options = partial(_l2_options, args)
+        found.append(l2)
+    if args.l1 != 0 and only in (None, "l1"):
+        l1 = L1Callback(**_l1_options(args))
+        l1.read_options = partial(_l1_options, args)
+        found.append(l1)
+    return found
+
+
+def _l2_options(args: StabilizerArguments) -> dict[str, Any]:
+    return {"strength": args.l2}
+
+
+def _l1_options(args: StabilizerArguments) -> dict[str, Any]:
+    return {"strength": args.l1, "log": args.log_layer_statistics}
 
 
 def averaging_callbacks(args: StabilizerArguments) -> list[TrainerCallback]:
@@ -149,6 +179,8 @@ def _check_callbacks(
     for kind, option in (
         ((FreezingCallback,), "gradual_unfreezing" if args.gradual_unfreezing else "head_first"),
         ((SWACallback, EMACallback), "averaging"),
+        ((L2Callback,), "l2"),
+        ((L1Callback,), "l1"),
         ((EvaluationsPerEpochCallback,), "evaluations_per_epoch"),
         ((LayerStatisticsCallback,), "log_layer_statistics"),
         ((DivergenceGuardCallback,), "divergence_guard"),

@@ -8,7 +8,11 @@ from contextlib import contextmanager
 from numbers import Real
 from typing import TYPE_CHECKING
 
-from hf_stabilizer.argument_callbacks import averaging_callbacks, freezing_callbacks
+from hf_stabilizer.argument_callbacks import (
+    averaging_callbacks,
+    freezing_callbacks,
+    penalty_callbacks,
+)
 from hf_stabilizer.errors import (
     LAST_SEED,
     ConfigurationError,
@@ -17,6 +21,7 @@ from hf_stabilizer.errors import (
     check_whole,
 )
 from hf_stabilizer.optimizers import curve_from_arguments
+from hf_stabilizer.parameter_groups import decays_from_arguments
 from hf_stabilizer.steps import check_step
 
 if TYPE_CHECKING:
@@ -32,6 +37,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 
 SWITCHES = (
     "freeze_embeddings",
+    "freeze_body",
     "fit_head",
     "ema_warmup",
     "swa_keep_ratios",
@@ -130,9 +136,11 @@ def _check_ranges(args: StabilizerArguments) -> None:
             f"learning_rate must be a finite number from 0 up, got {args.learning_rate!r}"
         )
     _check_switches(args)
+    _check_layers(args)
     # Built once here so that a value out of range is told before anything is loaded.
     curve_from_arguments(args)
     _check_freezing(args)
+    _check_penalties(args)
     with _named(
         start="averaging_start",
         every="averaging_every",
@@ -144,6 +152,46 @@ def _check_ranges(args: StabilizerArguments) -> None:
         raise ConfigurationError(
             f"layer_overrides must map globs to depths, got {args.layer_overrides!r}; write JSON "
             'such as \'{"*.adapter.*": "head"}\''
+        )
+
+
+def _check_layers(args: StabilizerArguments) -> None:
+    """Refuses options that say twice, or against one another, what becomes of a block."""
+    if args.transfer_layers is not None:
+        check_whole(args.transfer_layers, "from 0 up", name="transfer_layers")
+        if args.transfer_from is None and args.reinit_layers:
+            raise ConfigurationError(
+                f"transfer_layers={args.transfer_layers!r} and "
+                f"reinit_layers={args.reinit_layers!r} both say which blocks start anew; leave one "
+                "out (or set transfer_from, if the lowest blocks are to come from another model)"
+            )
+    if args.transfer_from is not None and not str(args.transfer_from).strip():
+        raise ConfigurationError("transfer_from is empty; name a model, or leave transfer_from out")
+    for name in ("freeze_embeddings", "freeze_layers"):
+        if args.freeze_body is True and getattr(args, name):
+            raise ConfigurationError(
+                f"freeze_body=True freezes embeddings and all blocks, so {name}="
+                f"{getattr(args, name)!r} says nothing more; leave one of the two out"
+            )
+
+
+def _check_penalties(args: StabilizerArguments) -> None:
+    for name in ("l1", "l2"):
+        with _named(strength=name):
+            penalty_callbacks(args, only=name)
+    decays_from_arguments(args)
+    head, multipliers = args.head_weight_decay, args.layer_weight_decay_multipliers
+    if head is not None and not (_is_finite(head) and head >= 0):
+        raise ConfigurationError(f"head_weight_decay must be a finite number from 0 up, got {head!r}")
+    if multipliers is not None and not args.weight_decay:
+        raise ConfigurationError(
+            f"layer_weight_decay_multipliers={multipliers!r} has no effect with weight_decay=0; "
+            "set weight_decay, or leave layer_weight_decay_multipliers out"
+        )
+    if args.dropout is not None and not (_is_finite(args.dropout) and 0 <= args.dropout < 1):
+        raise ConfigurationError(
+            f"dropout must be a number in [0, 1), got {args.dropout!r}; leave it out for what the "
+            "checkpoint says"
         )
 
 

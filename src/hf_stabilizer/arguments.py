@@ -19,6 +19,8 @@ from transformers import TrainerCallback, TrainingArguments, default_data_collat
 
 from hf_stabilizer.argument_callbacks import callbacks_of
 from hf_stabilizer.argument_checks import check_arguments
+from hf_stabilizer.argument_depths import fresh_blocks, frozen_depths, keeps_lowest, pooler_choice
+from hf_stabilizer.dropout import set_dropout
 from hf_stabilizer.errors import ConfigurationError, check_whole
 from hf_stabilizer.freezing import freeze_layers
 from hf_stabilizer.head import fit_head
@@ -31,6 +33,7 @@ from hf_stabilizer.reinitialization import (
     reinitialize_layers,
 )
 from hf_stabilizer.schedules import complete_schedule
+from hf_stabilizer.transfer import transfer_layers
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +99,32 @@ layer_lr='uniform'; set layer_lr to 'llrd', or leave layer_lr_decay out
     base_batch_size: int | None = _option(
         None, "Batch size that the rates were tuned for; they are scaled linearly to the real one."
     )
+    layer_weight_decay_multipliers: list[float] | None = _option(
+        None,
+        "Factors on weight_decay, from 0 up: one per even set of blocks, from the input upwards; "
+        "the embeddings share the first.",
+    )
+    head_weight_decay: float | None = _option(
+        None, "Weight decay of the head (pooler and classifier); weight_decay if not given."
+    )
+    l2: float = _option(
+        0, "L2 regularisation: l2 times the weight is added to its gradient; 0 is off."
+    )
+    l1: float = _option(
+        0, "L1 regularisation: after each step weights go to 0 by rate times l1; 0 is off."
+    )
+    dropout: float | None = _option(
+        None, "One rate for every dropout of the model, in [0, 1); as the checkpoint says if not given."
+    )
+    transfer_from: str | None = _option(
+        None, "Model whose embeddings and lowest blocks are brought in: a path, Hub id or pkg://."
+    )
+    transfer_layers: int | None = _option(
+        None,
+        "Number of lowest blocks that are brought in from transfer_from (its whole body if not "
+        "given); without transfer_from those that keep what the model's own checkpoint brought, "
+        "all above drawn anew; 0 means the embeddings alone.",
+    )
     reinit_layers: int = _option(0, "Number of top blocks to initialise anew.")
     reinit_pooler: str | None = _option(
         None,
@@ -108,6 +137,9 @@ layer_lr='uniform'; set layer_lr to 'llrd', or leave layer_lr_decay out
     )
     freeze_embeddings: bool = _option(False, "Freeze all of depth 0 for the whole run.")
     freeze_layers: int = _option(0, "Number of lowest blocks to freeze for the whole run.")
+    freeze_body: bool = _option(
+        False, "Freeze embeddings and all blocks for the whole run: the head alone learns."
+    )
     fit_head: bool = _option(
         False, "Start the last linear layer from a regularised regression (LP-FT)."
     )
@@ -186,10 +218,11 @@ def prepare_model(
 ) -> Model:
     """Does what is done before training, in place, in this order, and returns the model.
 
-    Blocks and pooler are initialised anew (`reinit_layers`, `reinit_pooler`), the parameters that
-    the checkpoint did not bring are drawn again from `head_seed`, layers are frozen
-    (`freeze_embeddings`, `freeze_layers`), the head is fitted (`fit_head`). With default values
-    the model is returned untouched.
+    Every dropout gets one rate (`dropout`), layers of another model are brought in (`transfer_from`, `transfer_layers`), blocks and pooler
+    are initialised anew (`reinit_layers`, `reinit_pooler`, or `transfer_layers` alone: all above
+    the lowest so many), the parameters that no checkpoint brought are drawn again from
+    `head_seed`, layers are frozen (`freeze_embeddings`, `freeze_layers`, `freeze_body`), the head
+    is fitted (`fit_head`). With default values the model is returned untouched.
 
     Args:
         model: A model from `from_pretrained` or built from a configuration.
@@ -207,26 +240,35 @@ def prepare_model(
             "prepare_model(model, args, train_dataset=rows, data_collator=collator)"
         )
     vars(args)[_PREPARED] = True
+    if args.dropout is not None:
+        logger.info("%s", set_dropout(model, args.dropout))
     if not _acts_before_training(args):
         return model
     layers = find_layers(model, args)
     check_blocks(args, layers.num_layers)
-    pooler, seed = _pooler(args, model, layers), args.head_seed
-    if args.reinit_layers or pooler is not False:
-        blocks = args.reinit_layers
-        reinitialize_layers(model, blocks, pooler=pooler, seed=seed, layer_map=layers)
+    _replace_layers(model, args, layers)
     if vars(args).get(_OFFERED):
         drop_needless_head_seed(model, args, layers)
     if args.head_seed is not None:
         redraw_head(model, seed=args.head_seed, layer_map=layers)
-    if args.freeze_embeddings or args.freeze_layers:
-        embeddings, blocks = args.freeze_embeddings, args.freeze_layers
-        freeze_layers(model, embeddings=embeddings, num_layers=blocks, layer_map=layers)
+    if frozen := frozen_depths(args, layers.num_layers):
+        lowest = frozen.stop - 1
+        freeze_layers(model, embeddings=0 in frozen, num_layers=lowest, layer_map=layers)
     if args.fit_head and not vars(args).get(_REHEARSED):
         options = {} if args.fit_head_scale is None else {"scale": args.fit_head_scale}
         collator = data_collator or default_data_collator
         fit_head(model, train_dataset, data_collator=collator, layer_map=layers, **options)
     return model
+
+
+def _replace_layers(model: torch.nn.Module, args: StabilizerArguments, layers: LayerMap) -> None:
+    """Brings in the layers of another model, and then draws layers anew."""
+    if args.transfer_from is not None:
+        chosen = args.transfer_layers
+        transfer_layers(args.transfer_from, model, num_layers=chosen, layer_map=layers)
+    pooler, seed = _pooler(args, model, layers), args.head_seed
+    if (blocks := fresh_blocks(args, layers.num_layers)) or pooler is not False:
+        reinitialize_layers(model, blocks, pooler=pooler, seed=seed, layer_map=layers)
 
 
 def was_prepared(args: TrainingArguments) -> bool:
@@ -261,11 +303,14 @@ def find_layers(model: torch.nn.Module, args: StabilizerArguments) -> LayerMap:
 def _acts_before_training(args: StabilizerArguments) -> bool:
     """Whether `prepare_model` has anything to do, if only to check the overrides."""
     return bool(
-        args.reinit_layers
+        args.transfer_from is not None
+        or args.transfer_layers is not None
+        or args.reinit_layers
         or args.reinit_pooler not in (None, "false")
         or args.head_seed is not None
         or args.freeze_embeddings
         or args.freeze_layers
+        or args.freeze_body
         or args.fit_head
         or args.layer_overrides
     )
@@ -276,13 +321,25 @@ def check_blocks(args: StabilizerArguments, blocks: int) -> None:
 
     A block that is initialised anew and then frozen would hand on noise.
     """
-    for name in ("reinit_layers", "freeze_layers"):
+    for name in ("transfer_layers", "reinit_layers", "freeze_layers"):
         allowed = f"in [0, {blocks}], the blocks of this model"
-        check_whole(getattr(args, name), allowed, name=name, most=blocks)
-    if args.reinit_layers and args.freeze_layers + args.reinit_layers > blocks:
+        if getattr(args, name) is not None:
+            check_whole(getattr(args, name), allowed, name=name, most=blocks)
+    fresh, frozen = fresh_blocks(args, blocks), frozen_depths(args, blocks)
+    if fresh and len(frozen) and frozen.stop - 1 + fresh > blocks:
+        first = f"freeze_layers={args.freeze_layers}" if args.freeze_layers else "freeze_body=True"
+        way, second = (
+            ("raise", "transfer_layers") if keeps_lowest(args) else ("lower", "reinit_layers")
+        )
         raise ConfigurationError(
-            f"freeze_layers={args.freeze_layers} and reinit_layers={args.reinit_layers} meet in a "
-            f"model of {blocks} blocks: a block would start anew and would never learn; lower one"
+            f"{first} and {second}={getattr(args, second)} meet in a model of {blocks} blocks: a "
+            f"block would start anew and would never learn; {way} {second}, or freeze less"
+        )
+    if args.transfer_from and (args.transfer_layers or 0) + args.reinit_layers > blocks:
+        raise ConfigurationError(
+            f"transfer_layers={args.transfer_layers} and reinit_layers={args.reinit_layers} meet "
+            f"in a model of {blocks} blocks: a block would be brought in from "
+            f"{args.transfer_from!r} and drawn anew; lower one"
         )
 
 
@@ -315,7 +372,7 @@ def stabilize(
 def _decisions(args: StabilizerArguments) -> dict[str, object]:
     """What `stabilize` decides once for a Trainer; all else is read when a run begins."""
     names = ("averaging", "evaluations_per_epoch", "isolate_evaluations", "divergence_guard")
-    durations = ("head_first", "gradual_unfreezing")
+    durations = ("head_first", "gradual_unfreezing", "l1", "l2")
     return {
         **{name: getattr(args, name) for name in (*names, "log_layer_statistics")},
         **{name: bool(getattr(args, name)) for name in durations},
@@ -334,8 +391,11 @@ def _own_rates(args: StabilizerArguments) -> dict[str, bool]:
         "head_learning_rate": args.head_learning_rate is not None,
         "base_batch_size": args.base_batch_size is not None,
         "stage_warmup_steps": bool(args.stage_warmup_steps),
+        "layer_weight_decay_multipliers": args.layer_weight_decay_multipliers is not None,
+        "head_weight_decay": args.head_weight_decay is not None,
         "freeze_embeddings": args.freeze_embeddings,
         "freeze_layers": bool(args.freeze_layers),
+        "freeze_body": args.freeze_body,
     }
 
 
@@ -355,7 +415,7 @@ def _refuse_late_options(args: StabilizerArguments) -> None:
 def _pooler(
     args: StabilizerArguments, model: torch.nn.Module, layers: LayerMap
 ) -> bool | Literal["identity"]:
-    choice = args.reinit_pooler or ("true" if args.reinit_layers else "false")
+    choice = pooler_choice(args)
     if choice == "auto":
         return "identity" if has_identity_pooler(model, layer_map=layers) else False
     return "identity" if choice == "identity" else choice == "true"

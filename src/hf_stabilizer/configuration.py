@@ -23,6 +23,7 @@ from hf_stabilizer.data import DataArguments
 from hf_stabilizer.errors import ConfigurationError, StabilizerError, did_you_mean
 from hf_stabilizer.metrics import default_metrics, greater_is_better, metric_name
 from hf_stabilizer.recipes import Recipe, load_recipe, read_yaml
+from hf_stabilizer.seq2seq_arguments import GENERATION_KEYS, StabilizerSeq2SeqArguments
 
 SEEDS = ("head_seed", "data_seed", "seed")
 
@@ -37,11 +38,14 @@ class ModelArguments:
     """The configuration keys that say which task and model."""
 
     task: str = "text-classification"
-    """What is learnt: text-classification, text-regression or multiple-choice."""
+    """What is learnt: text-classification, text-regression, multiple-choice, token-classification,
+    causal-lm, masked-lm or seq2seq."""
     model_name_or_path: str = ""
     """A Hub id, a folder, or `pkg://package/path` for files in an installed package."""
     max_length: int | None = None
     """Tokens to keep of each text; what the model can take, and at most 512, if not given."""
+    max_target_length: int | None = None
+    """seq2seq: tokens to keep of each target; as many as of a text if not given."""
     metrics: list[str] | None = None
     """Names of the metrics; the first decides unless `metric_for_best_model` says otherwise."""
 
@@ -87,10 +91,13 @@ class Configuration:
         Raises:
             ConfigurationError: transformers or one of our checks refuses a value.
         """
-        names = {f.name for f in fields(StabilizerArguments)}
+        kind = arguments_class(self.values.get("task"))
+        names = {f.name for f in fields(kind)}
+        # The Trainer has a `label_names`, too: the names of columns, which need no telling here.
+        names -= {f.name for f in fields(DataArguments)}
         values = {k: v for k, v in {**self.values, **overrides}.items() if k in names}
         try:
-            return StabilizerArguments(**values)
+            return kind(**values)
         except StabilizerError:
             raise
         except (ValueError, TypeError, ImportError) as error:
@@ -143,11 +150,16 @@ def load_configuration(
     return configuration
 
 
+def arguments_class(task: object) -> type[StabilizerArguments]:
+    """Returns the class of a task's training arguments: texts that are written need more."""
+    return StabilizerSeq2SeqArguments if task == "seq2seq" else StabilizerArguments
+
+
 @functools.cache  # asked for once per key, and each time 150 annotations would be evaluated
 def known_keys() -> Mapping[str, Any]:
     """Returns every configuration key with its type."""
     hints: dict[str, Any] = {}
-    for kind in (ModelArguments, DataArguments, StabilizerArguments):
+    for kind in (ModelArguments, DataArguments, StabilizerSeq2SeqArguments):
         types = get_type_hints(kind)
         hints.update({f.name: types[f.name] for f in fields(kind) if f.init})
     return MappingProxyType(hints)
@@ -155,7 +167,7 @@ def known_keys() -> Mapping[str, Any]:
 
 def describe_keys() -> str:
     """Returns one line for each configuration key: name, what is allowed, default."""
-    kinds = (ModelArguments, DataArguments, StabilizerArguments)
+    kinds = (ModelArguments, DataArguments, StabilizerSeq2SeqArguments)
     every = {f.name: f for kind in kinds for f in fields(kind)}
     return "\n".join(
         f"{name:<32} {_readable(wanted):<36} {_default(every[name])}"
@@ -269,8 +281,38 @@ def _check(configuration: Configuration) -> None:
             f"{configuration.metrics}; add it there"
         )
     check_numbers(configuration.values)
+    _check_soft_labels(configuration)
+    _check_generation(configuration)
     # Built once, so that clashes of options are told before anything is loaded.
     configuration.arguments(output_dir="unused")
+
+
+def _check_soft_labels(configuration: Configuration) -> None:
+    column, smoothing = configuration.data.soft_label_column, "label_smoothing_factor"
+    if column is not None and configuration.values.get(smoothing):
+        raise ConfigurationError(
+            f"{smoothing}={configuration.values[smoothing]!r} and soft_label_column={column!r} "
+            "both make probabilities of labels; leave one of them out"
+        )
+
+
+def _check_generation(configuration: Configuration) -> None:
+    task, values = configuration.model.task, configuration.values
+    if task != "seq2seq":
+        for key in sorted({*GENERATION_KEYS, "max_target_length"} & configuration.given):
+            if values[key] is not None:
+                raise ConfigurationError(
+                    f"{key}={values[key]!r} is for seq2seq, and the task is {task!r}; leave it out"
+                )
+        return
+    length = configuration.model.max_target_length
+    if length is not None and length < 1:
+        raise ConfigurationError(f"max_target_length must be 1 or more, got {length!r}")
+    if not values.get("predict_with_generate", True):
+        raise ConfigurationError(
+            "predict_with_generate=False leaves the metrics of seq2seq without texts to score; "
+            "leave it out"
+        )
 
 
 def check_numbers(values: Mapping[str, Any]) -> None:

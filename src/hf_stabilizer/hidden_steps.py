@@ -16,12 +16,14 @@ def refuse_hidden_steps(name: str, args: TrainingArguments) -> None:
         args: The Trainer's arguments.
 
     Raises:
-        ConfigurationError: DeepSpeed, LOMO.
+        ConfigurationError: DeepSpeed, LOMO, GaLore and APOLLO layer by layer.
     """
     stepping = ""
     if args.deepspeed_plugin is not None:
         stepping = "DeepSpeed"
-    elif args.optim in (OptimizerNames.LOMO, OptimizerNames.ADALOMO):
+    elif args.optim in (OptimizerNames.LOMO, OptimizerNames.ADALOMO) or str(
+        OptimizerNames(args.optim).value
+    ).endswith("layerwise"):
         stepping = f"optim={OptimizerNames(args.optim).value!r}"
     if stepping:
         raise ConfigurationError(

@@ -17,6 +17,7 @@ from rich.table import Table
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from hf_stabilizer.argument_depths import fresh_blocks, frozen_depths, pooler_choice
 from hf_stabilizer.arguments import StabilizerArguments, check_blocks, find_layers
 from hf_stabilizer.configuration import Configuration, load_configuration
 from hf_stabilizer.data import resolve_location
@@ -48,7 +49,8 @@ class LayerRow:
     rate: float | None
     """Its peak learning rate; None where it is frozen."""
     fate: str
-    """What becomes of it before training: "re-initialised", "frozen", "classifier fitted", ""."""
+    """What becomes of it before training: "re-initialised", "transferred", "frozen", "classifier
+    fitted", ""."""
     blocks: tuple[str, ...]
     """Paths of the modules that form the block there; none for embeddings and head."""
     names: tuple[str, ...]
@@ -76,7 +78,7 @@ def layer_rows(
         names = tuple(name for name in layers.names(depth) if name in sizes)
         fate = _fate(depth, layers.num_layers, args)
         count = sum(sizes[name] for name in names)
-        rate = None if fate == "frozen" else rates.get(depth)
+        rate = None if fate.endswith("frozen") else rates.get(depth)
         label = layers.label(depth)
         blocks = layers.blocks.get(depth, ())
         rows.append(LayerRow(depth, label, count, count / total, rate, fate, blocks, names))
@@ -185,18 +187,21 @@ def _steps(configuration: Configuration, args: StabilizerArguments) -> int:
 
 
 def _fate(depth: int, num_layers: int, args: StabilizerArguments) -> str:
-    if (depth == 0 and args.freeze_embeddings) or 1 <= depth <= args.freeze_layers:
-        return "frozen"
+    last = num_layers if args.transfer_layers is None else args.transfer_layers
+    is_brought = args.transfer_from is not None and depth <= last
+    if depth in frozen_depths(args, num_layers):
+        return "transferred, frozen" if is_brought else "frozen"
     if depth > num_layers:
-        pooler = args.reinit_pooler or ("true" if args.reinit_layers else "false")
         poolers = {
             "true": "pooler re-initialised",
             "identity": "pooler identity",
             "auto": "pooler identity where it can be",  # only the weights would tell
         }
-        parts = [poolers.get(pooler, ""), "classifier fitted" if args.fit_head else ""]
+        parts = [poolers.get(pooler_choice(args), ""), "classifier fitted" if args.fit_head else ""]
         return ", ".join(filter(None, parts))
-    return "re-initialised" if num_layers - args.reinit_layers < depth else ""
+    if num_layers - fresh_blocks(args, num_layers) < depth:
+        return "re-initialised"
+    return "transferred" if is_brought else ""
 
 
 def _table(rows: Iterable[LayerRow], parameters: bool) -> Table:

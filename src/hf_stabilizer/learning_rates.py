@@ -99,6 +99,23 @@ def grouped_rates(multipliers: Sequence[float]) -> Curve:
     return partial(_grouped_rates, multipliers=numbers)
 
 
+def grouped_decays(multipliers: Sequence[float]) -> Curve:
+    """Cuts the blocks as `grouped_rates` does; here a multiplier may be 0, which freezes nothing.
+
+    Raises:
+        ConfigurationError: There is no multiplier, or one is not a finite number from 0 up.
+
+    Example:
+        >>> curve = grouped_decays([1.0, 0.0])
+        >>> [curve(depth, 2) for depth in range(3)]
+        [1.0, 1.0, 0.0]
+    """
+    numbers = _numbers("multipliers", multipliers)
+    if min(numbers) < 0:
+        raise ConfigurationError(f"multipliers must be from 0 up, got {min(numbers)!r}")
+    return partial(_grouped_rates, multipliers=numbers)
+
+
 def cosine_rates(lowest: float) -> Curve:
     """Raises the rate from the embeddings to the top block along half a cosine.
 

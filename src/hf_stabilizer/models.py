@@ -20,14 +20,26 @@ if TYPE_CHECKING:
 LONGEST = 512
 """Tokens of a row, where neither the user nor the model says less."""
 _UNKNOWN = 10**6  # A tokenizer that does not know its model's limit says 10^30.
+_ARCHITECTURES = {
+    "text-classification": "SequenceClassification",
+    "text-regression": "SequenceClassification",
+    "multiple-choice": "MultipleChoice",
+    "token-classification": "TokenClassification",
+    "causal-lm": "CausalLM",
+    "masked-lm": "MaskedLM",
+    "seq2seq": "Seq2SeqLM",
+}
+# Tasks whose head has an output per class.
+_HEADS = ("text-classification", "text-regression", "token-classification")
 _HEAD_KEYS = {"num_labels", "problem_type", "id2label", "label2id"}
 
 
-def load_tokenizer(model_name_or_path: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(model_name_or_path: str, *, task: str | None = None) -> PreTrainedTokenizerBase:
     """Loads the tokenizer of a model; one without a padding token pads with its end-of-text token.
 
     Args:
         model_name_or_path: A Hub id or a folder (see `hf_stabilizer.data.resolve_location`).
+        task: What it is for: words that come one by one need a space before the first, too.
 
     Raises:
         ConfigurationError: There is no such model, it brings no tokenizer, or nothing to pad with.
@@ -36,6 +48,9 @@ def load_tokenizer(model_name_or_path: str) -> PreTrainedTokenizerBase:
 
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_name_or_path)
+        is_spaced = getattr(tokenizer, "add_prefix_space", None)
+        if task == "token-classification" and is_spaced is False:
+            tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, add_prefix_space=True)
     except (OSError, ValueError, KeyError) as error:
         raise _cannot_load("tokenizer", model_name_or_path, error) from error
     if tokenizer.pad_token is None:
@@ -74,7 +89,8 @@ def load_model(
     options: dict[str, Any] = {"dtype": torch.float32}
     try:
         config = AutoConfig.from_pretrained(model_name_or_path)
-        if prepared.task != "multiple-choice":
+        _check_kind(prepared.task, config, model_name_or_path)
+        if prepared.task in _HEADS:
             options |= _head_options(prepared, config, model_name_or_path)
         options |= kwargs
         # All at once: a file's problem type and our number of labels may clash halfway.
@@ -96,9 +112,49 @@ def auto_class(task: str) -> Any:  # Any: the Auto classes share no typed base
     """Returns the Auto class that makes the models of a task."""
     import transformers
 
-    if task == "multiple-choice":
-        return transformers.AutoModelForMultipleChoice
-    return transformers.AutoModelForSequenceClassification
+    return getattr(transformers, f"AutoModelFor{_ARCHITECTURES[task]}")
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model_name_or_path: str) -> None:
+    """Checks that the model knows every token that its tokenizer may make.
+
+    Raises:
+        ConfigurationError: The tokenizer has an id beyond the model's embedding.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(model_name_or_path)
+    except (OSError, ValueError, KeyError):  # Told, with the task, when the model is loaded.
+        return
+    size = getattr(config.get_text_config(), "vocab_size", None)
+    last = max(tokenizer.get_vocab().values(), default=-1)
+    if isinstance(size, int) and last >= size:
+        raise ConfigurationError(
+            f"the tokenizer of model_name_or_path={model_name_or_path!r} goes up to token {last}, "
+            f"and the model's embedding has {size} rows: they do not belong together; use the "
+            "model's own tokenizer, or call model.resize_token_embeddings(len(tokenizer)) and save "
+            "the model again"
+        )
+
+
+def _check_kind(task: str, config: PreTrainedConfig, model_name_or_path: str) -> None:
+    """Refuses a model that cannot learn the task, or, worse, seems to."""
+    known = type(config) in auto_class(task)._model_mapping
+    kind = f"model_name_or_path={model_name_or_path!r} is a {config.model_type}"
+    if not known:
+        raise ConfigurationError(
+            f"no model for {task} can be loaded: {kind}, which transformers has no "
+            f"{auto_class(task).__name__} for; name another model, or set another task"
+        )
+    # An encoder sees the token that it is to foretell: its loss falls to nothing.
+    sees_all = type(config) in auto_class("masked-lm")._model_mapping
+    sees_all = sees_all and getattr(config, "is_decoder", None) is False
+    if task == "causal-lm" and sees_all and not config.is_encoder_decoder:
+        raise ConfigurationError(
+            f"{kind}, an encoder, whose every token sees the next ones, so that there is nothing "
+            "to foretell; set task: masked-lm, or name a decoder"
+        )
 
 
 def _positions(model_name_or_path: str) -> int:
@@ -131,7 +187,8 @@ def _head_options(
     if prepared.label_names is not None:
         options["id2label"] = dict(enumerate(prepared.label_names))
         options["label2id"] = {name: place for place, name in enumerate(prepared.label_names)}
-    brings_head = any("SequenceClassification" in name for name in config.architectures or ())
+    head = _ARCHITECTURES[prepared.task]
+    brings_head = any(head in name for name in config.architectures or ())
     if brings_head and config.num_labels != prepared.num_labels:
         warnings.warn(
             f"{model_name_or_path!r} brings a head for {config.num_labels} classes, which is left "

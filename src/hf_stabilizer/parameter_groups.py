@@ -22,7 +22,7 @@ from transformers import Trainer, TrainingArguments
 
 from hf_stabilizer.errors import ConfigurationError, ResumeError
 from hf_stabilizer.layers import LayerMap
-from hf_stabilizer.learning_rates import Curve, batch_size_factor
+from hf_stabilizer.learning_rates import Curve, batch_size_factor, grouped_decays
 from hf_stabilizer.schedules import check_schedule
 
 Group: TypeAlias = dict[str, Any]  # Any: tensors, texts and numbers side by side
@@ -43,7 +43,8 @@ def param_groups(
     `head_learning_rate`; if `args` has a `base_batch_size`, every rate is scaled linearly from it
     to the batch size of `args` (per device x devices x accumulation; a batch size that
     `auto_find_batch_size` lowers later is not seen). Weight decay follows the Trainer's own rule:
-    none on biases and norms. A tied weight stands once, at the lowest depth that uses it (the
+    none on biases and norms; if `args` has `layer_weight_decay_multipliers` or a `head_weight_decay`,
+    it differs by depth. A tied weight stands once, at the lowest depth that uses it (the
     embeddings). Frozen parameters are left out, as the Trainer does.
 
     Order: the top block first, because the Trainer logs the rate of group 0; then the head, then
@@ -91,6 +92,7 @@ def param_groups(
     check_schedule(args)
     layer_map = layer_map or LayerMap.from_model(model)
     rates = _rates(args, curve, layer_map.num_layers, head_learning_rate)
+    decays_by_depth = _weight_decays(args, layer_map.num_layers)
     # The method needs no Trainer, only the rule that it holds.
     decayed = set(Trainer.get_decay_parameter_names(cast(Trainer, None), model))
     groups: dict[tuple[int, bool], Group] = {}
@@ -105,7 +107,7 @@ def param_groups(
                 "depth": depth,
                 "params": [],
                 "lr": rates[depth],
-                "weight_decay": float(args.weight_decay) if decays else 0.0,
+                "weight_decay": decays_by_depth[depth] if decays else 0.0,
             },
         )
         group["params"].append(parameter)
@@ -214,6 +216,28 @@ def _rates(
     head = args.learning_rate if head_learning_rate is None else head_learning_rate
     rates[num_layers + 1] = float(head * factor)
     return rates
+
+
+def decays_from_arguments(args: TrainingArguments) -> Curve:
+    """Returns depth -> multiplier of `args.weight_decay` as `StabilizerArguments` have it.
+
+    Raises:
+        ConfigurationError: A multiplier is out of range.
+    """
+    multipliers = getattr(args, "layer_weight_decay_multipliers", None)
+    try:
+        return grouped_decays([1.0] if multipliers is None else multipliers)
+    except ConfigurationError as error:  # it begins with the argument's name
+        raise ConfigurationError(f"layer_weight_decay_{error}") from error
+
+
+def _weight_decays(args: TrainingArguments, num_layers: int) -> dict[int, float]:
+    """Returns the weight decay of each depth; all alike unless options of ours say otherwise."""
+    curve, own = decays_from_arguments(args), float(args.weight_decay)
+    decays = {depth: own * curve(depth, num_layers) for depth in range(num_layers + 1)}
+    head = getattr(args, "head_weight_decay", None)
+    decays[num_layers + 1] = own if head is None else float(head)
+    return decays
 
 
 def _lines(groups: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
+from hf_stabilizer.argument_depths import frozen_depths
 from hf_stabilizer.arguments import StabilizerArguments, stabilize
 from hf_stabilizer.averaging import SWACallback, swa_rate, swa_targets
 from hf_stabilizer.errors import ConfigurationError
@@ -118,7 +119,7 @@ def learning_rate_table(
     groups = param_groups(
         model, args, curve, head_learning_rate=head_learning_rate, layer_map=layer_map
     )
-    frozen = _frozen(args)
+    frozen = frozen_depths(args, layer_map.num_layers)
     base = {group["depth"]: group["lr"] for group in groups if group["depth"] not in frozen}
     callbacks = _all_callbacks(args, callbacks)
     swa = _only(SWACallback, callbacks)
@@ -280,8 +281,3 @@ def _freed(
             for depth, rate in of_step.items()
         }
 
-
-def _frozen(args: TrainingArguments) -> range:
-    """The depths that `prepare_model` freezes."""
-    blocks = getattr(args, "freeze_layers", 0)
-    return range(0 if getattr(args, "freeze_embeddings", False) else 1, blocks + 1)

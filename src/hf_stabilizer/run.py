@@ -45,7 +45,7 @@ from hf_stabilizer.configuration import SEEDS, Configuration, load_configuration
 from hf_stabilizer.data import load_splits, resolve_location
 from hf_stabilizer.errors import ConfigurationError, StabilizerError, first_line
 from hf_stabilizer.metrics import build_compute_metrics
-from hf_stabilizer.models import load_model, load_tokenizer
+from hf_stabilizer.models import check_vocabulary, load_model, load_tokenizer
 from hf_stabilizer.outcome import Outcome
 from hf_stabilizer.output_folder import free_folder, resumed
 from hf_stabilizer.prediction_recorder import PredictionRecorder
@@ -53,6 +53,8 @@ from hf_stabilizer.records import Run, read_run, versions, write_atomically, wri
 from hf_stabilizer.silent_mistakes import Finding, preflight
 from hf_stabilizer.silent_mistakes.checkpoint_names import keep_names
 from hf_stabilizer.tasks import PreparedTask, prepare_task
+from hf_stabilizer.tasks.sockets import complete_arguments, make_trainer
+from hf_stabilizer.transfer_source import check_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +135,16 @@ def prepare_data(configuration: Configuration) -> PreparedTask:
     splits = load_splits(configuration.data, task=model.task)
     for note in splits.notes:
         logger.info(note)
-    tokenizer = load_tokenizer(resolve_location(model.model_name_or_path))
-    return prepare_task(model.task, splits, tokenizer, max_length=model.max_length)
+    location = resolve_location(model.model_name_or_path)
+    tokenizer = load_tokenizer(location, task=model.task)
+    check_vocabulary(tokenizer, location)
+    return prepare_task(
+        model.task,
+        splits,
+        tokenizer,
+        max_length=model.max_length,
+        max_target_length=model.max_target_length,
+    )
 
 
 def check(configuration: Configuration, prepared: PreparedTask) -> list[Finding]:
@@ -257,6 +267,9 @@ def load_parts(
     if args.device.type == "cpu":
         args.dataloader_pin_memory = False  # nothing to pin for; torch would warn of it
     model = _model(configuration, prepared)
+    complete_arguments(args, prepared, model)
+    if args.transfer_from is not None:
+        check_tokenizer(args.transfer_from, prepared.tokenizer)
     drop_needless_head_seed(model, args, find_layers(model, args))
     return model, args
 
@@ -287,16 +300,19 @@ def assemble(
     """Prepares the model and plugs everything into the stock Trainer."""
     # Where the pass over the rows that `fit_head` makes is fast.
     model.to(args.device)  # type: ignore[arg-type]  # as transformers decorates `to`
-    prepare_model(model, args, train_dataset=prepared.train, data_collator=prepared.data_collator)
+    collator = prepared.collator_for(model)
+    rows = prepared.decided_train if args.fit_head else None
+    prepare_model(model, args, train_dataset=rows, data_collator=collator)
     options = stabilize(args, callbacks)
     compute_metrics = _metrics(configuration, prepared)
     try:
-        trainer = Trainer(
-            model=model,
+        trainer = make_trainer(
+            prepared,
+            model,
             args=args,
             train_dataset=prepared.train,
             eval_dataset=prepared.validation,
-            data_collator=prepared.data_collator,
+            data_collator=collator,
             processing_class=prepared.tokenizer,
             compute_metrics=compute_metrics,
             **options,
@@ -406,7 +422,11 @@ def _metrics(
     configuration: Configuration, prepared: PreparedTask
 ) -> Callable[[EvalPrediction], dict[str, float]]:
     return build_compute_metrics(
-        configuration.metrics, prepared.problem_type, num_labels=prepared.num_labels
+        configuration.metrics,
+        prepared.problem_type or prepared.task,
+        num_labels=prepared.num_labels,
+        label_names=prepared.label_names,
+        tokenizer=prepared.tokenizer,
     )
 
 

@@ -32,12 +32,31 @@ def describe_schedule(
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     return [
         f"Steps: {steps}, {steps_per_epoch} per epoch, {batch} rows in each.",
+        *_layers_before(args, layers),
         _rates(args, steps),
         *_freezing(callbacks, layers, steps),
         *_averaging(callbacks, steps),
         _evaluations(when.evaluations),
         _checkpoints(args, when),
     ]
+
+
+def _layers_before(args: StabilizerArguments, layers: Sequence[LayerRow]) -> Iterator[str]:
+    """What is brought in from another model, and what is drawn anew."""
+    blocks = len(layers) - 2
+    if args.transfer_from is not None:
+        chosen = args.transfer_layers
+        what = "the whole body" if chosen is None else _lowest(chosen, blocks)
+        yield f"Transferred from {args.transfer_from}: {what}."
+    elif args.transfer_layers is not None:
+        kept = _lowest(args.transfer_layers, blocks)
+        yield f"Kept from the model's own checkpoint: {kept}; all above starts anew."
+
+
+def _lowest(count: int, blocks: int) -> str:
+    if count == 0:
+        return f"the embeddings, none of {blocks} blocks"
+    return f"the embeddings and the lowest {count} of {blocks} blocks"
 
 
 def _rates(args: StabilizerArguments, steps: int) -> str:

@@ -13,11 +13,35 @@ import sys
 from collections.abc import Callable, Sequence
 
 from hf_stabilizer import __version__
-from hf_stabilizer.cli import ablate, init, layers, plan_study, report, seeds, study, train
+from hf_stabilizer.cli import (
+    ablate,
+    compare,
+    cross_validate,
+    init,
+    layers,
+    plan_study,
+    pseudo_label,
+    report,
+    seeds,
+    study,
+    train,
+)
 from hf_stabilizer.cli.parsing import EPILOG, Parser, own_options, read_overrides
 from hf_stabilizer.errors import StabilizerError
 
-COMMANDS = (train, study, plan_study, ablate, report, seeds, layers, init)
+COMMANDS = (
+    train,
+    study,
+    plan_study,
+    ablate,
+    cross_validate,
+    pseudo_label,
+    report,
+    compare,
+    seeds,
+    layers,
+    init,
+)
 """Modules that add the commands, in the order of `--help`."""
 
 
@@ -43,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"hf-stabilizer: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        is_study = words[:1] in (["study"], ["ablate"])
+        is_study = words[:1] in (["study"], ["ablate"], ["pseudo-label"], ["cross-validate"])
         again = "; the same command goes on from there" if is_study else ""
         print(f"\nhf-stabilizer: interrupted; what is recorded stays{again}", file=sys.stderr)
         raise SystemExit(130) from None

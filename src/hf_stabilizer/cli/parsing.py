@@ -43,6 +43,15 @@ class Parser(argparse.ArgumentParser):
         is_ours = word.startswith("--") and name not in known and dashed in known
         return f"{dashed}{equals}{value}" if is_ours else word
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:  # Any: as argparse has it
+        if action.choices is not None and value not in action.choices:
+            words = [str(choice) for choice in action.choices]
+            what = action.metavar if not action.option_strings else action.option_strings[0]
+            raise ConfigurationError(
+                f"{what} must be one of {', '.join(words)}, got {value!r}"
+                f"{did_you_mean(str(value), words)}; see `{self.prog} --help`"
+            )
+
     def error(self, message: str) -> NoReturn:
         """Raises instead of printing usage and exiting."""
         raise ConfigurationError(f"{message}; see `{self.prog} --help`")
@@ -113,12 +122,14 @@ def _read_values(values: list[str]) -> Any:  # Any: whatever YAML can say
 
 
 def own_options(parser: argparse.ArgumentParser, command: str) -> list[str]:
-    """Returns the long options that a command has itself."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            own: argparse.ArgumentParser = action.choices[command]
-            return [name for a in own._actions for name in a.option_strings if len(name) > 2]
-    return []
+    """Returns the long options that a command, or a part of one ("data check"), has itself."""
+    for word in command.split():
+        parser = next(
+            action.choices[word]
+            for action in parser._actions
+            if isinstance(action, argparse._SubParsersAction)
+        )
+    return [name for a in parser._actions for name in a.option_strings if len(name) > 2]
 
 
 def no_overrides(args: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,11 @@ def add(command: AddCommand) -> None:
         "--recipes", nargs="+", metavar="RECIPE",
         help="the first is the baseline (default: plain stabilised; with --command: none)",
     )  # fmt: skip
+    study.add_argument(
+        "--sweep", action="append", default=[], metavar="KEY=V1,V2",
+        help="one recipe for each value of a key, e.g. transfer_layers=0,2,4 or reinit_layers=all "
+        "(every number of blocks); may be given again; the report draws the score against it",
+    )  # fmt: skip
     add_study_options(study, runs="6", folder="the file's, or results/NAME-OF-FILE")
 
 
@@ -63,7 +69,7 @@ def _study(args: argparse.Namespace) -> None:
     errors.print("Checking the configuration, the rows and the model ...", highlight=False)
     study = run_study(
         subject,
-        recipes=args.recipes or ["plain", "stabilised"],
+        recipes=_recipes(args, subject),
         output_dir=folder,
         **study_options(args),
         console=errors,
@@ -71,6 +77,20 @@ def _study(args: argparse.Namespace) -> None:
     page = keep_report(study, folder)
     print_study(study, Console())
     print(f"\nReport: {page}")
+
+
+def _recipes(
+    args: argparse.Namespace, subject: Any
+) -> Sequence[str] | Mapping[str, Mapping[str, Any]]:
+    """Returns the recipes that were named, and those of the sweeps behind them."""
+    if not args.sweep:
+        return args.recipes or ["plain", "stabilised"]
+    from hf_stabilizer.studies.sweeps.reading import read_sweeps
+
+    config = None if args.trainer is not None else Path(subject)
+    return read_sweeps(
+        args.sweep, recipes=args.recipes or (), config=config, overrides=args.overrides
+    )
 
 
 def keep_report(study: Study, output_dir: str | Path) -> Path:
@@ -118,6 +138,11 @@ def _study_of_command(args: argparse.Namespace) -> None:
         raise ConfigurationError("give --command or --trainer, not both")
     if args.config is not None:
         raise ConfigurationError(f"give --command or the file {args.config!r}, not both")
+    if args.sweep:
+        raise ConfigurationError(
+            "--sweep sets options, but a command line sets those of its script itself; put "
+            "{recipe} into the command, and name its values with --recipes"
+        )
     if args.output_dir is None:
         raise ConfigurationError("--command needs --output-dir, the folder of the study")
     no_overrides(args)

@@ -10,8 +10,8 @@ Imports neither torch nor transformers.
 from __future__ import annotations
 
 from hf_stabilizer.data.arguments import DataArguments
-from hf_stabilizer.data.reading import resolve_location
 from hf_stabilizer.data.splits import Splits, load_splits
 from hf_stabilizer.data.writing import write_splits
+from hf_stabilizer.locations import resolve_location
 
 __all__ = ["DataArguments", "Splits", "load_splits", "resolve_location", "write_splits"]

@@ -46,6 +46,10 @@ class DataArguments:
     label_names: list[str] | None = None
     """The classes in the order of their ids, where the training rows need not show all of them;
     None: the classes of the training rows, by number or by name."""
+    soft_label_column: str | None = None
+    """A column of the training rows with a list of probabilities, one per class in the order of
+    the ids (`label_names`), that are learnt in place of the label; a row without one keeps its
+    label, which every row has. Only for text-classification with one label per row."""
     group_column: str | None = None
     """Rows that share a value of this column stay on one side of every split that is made."""
     filter: str | None = None

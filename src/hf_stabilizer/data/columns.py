@@ -31,10 +31,27 @@ _QUESTIONS = (
     *(("context", "question"), ("context", "prompt"), ("article", "question"), ("sent1", "sent2")),
     *((name,) for name in ("prompt", "question", "premise", "context", "text")),
 )
+_TOKENS = tuple((name,) for name in ("tokens", "words"))
+_SOURCES = (
+    *(("context", "question"), ("question", "context"), ("source",), ("src",), ("input",)),
+    *((name,) for name in ("article", "document", "dialogue", "question", "prompt")),
+)
 _LABELS = {
     "text-classification": ("label labels target category class sentiment topic stars rating y"),
     "text-regression": ("label labels target score similarity_score rating value y"),
     "multiple-choice": ("label labels answer correct answerkey answer_key correct_answer target"),
+    "token-classification": ("ner_tags tags labels label ner pos_tags upos xpos chunk_tags"),
+    "seq2seq": ("target summary highlights answer output translation response tgt label"),
+}
+TEXT_ALONE = ("causal-lm", "masked-lm")
+"""Tasks whose rows need no label."""
+ONE_TEXT = ("token-classification", *TEXT_ALONE)
+"""Tasks that take one column of text, not two."""
+_USUAL = {
+    "multiple-choice": _QUESTIONS,
+    "token-classification": _TOKENS,
+    "seq2seq": (*_SOURCES, *_TEXTS),
+    **dict.fromkeys(TEXT_ALONE, _TEXTS),
 }
 _CHOICE = re.compile(r"(?P<stem>.*?)[ _-]?(?P<place>[a-z]|\d)")
 _LONG = 20  # Characters: a column of shorter strings is as likely a name or a key as a text.
@@ -48,8 +65,8 @@ class Columns:
     """One column of text, or two that form a pair."""
     choices: tuple[str, ...]
     """The columns of the answers; empty but for multiple-choice."""
-    label: str
-    """The column of the right answer."""
+    label: str | None
+    """The column of the right answer, tags or target; None where the text alone is learnt from."""
     notes: tuple[str, ...]
     """One sentence for each guess."""
 
@@ -68,15 +85,21 @@ def choose_columns(frame: pd.DataFrame, arguments: DataArguments, *, task: str) 
         if not arguments.choice_columns:
             notes.append(f"choice_columns were guessed: {', '.join(choices)}")
     label = arguments.label_column
-    if label is None:
+    if task in TEXT_ALONE:
+        _refuse_label(label, task)
+    elif label is None:
         label = _guess_label([name for name in names if name not in (*choices, group)], task)
         notes.append(f"label_column was guessed: {label}")
     texts = tuple(arguments.text_columns or ())
     if not texts:
         rest = frame[[name for name in names if name not in (*choices, label, group)]]
-        texts = _guess_texts(rest, names, questions=bool(choices))
+        texts = _guess_texts(rest, names, task)
         notes.append(f"text_columns were guessed: {', '.join(texts)}")
-    _refuse_double([*texts, *choices, label])
+    if len(texts) > 1 and task in ONE_TEXT:
+        raise DataError(
+            f"text_columns must name one column for {task}, got {', '.join(map(repr, texts))}"
+        )
+    _refuse_double([*texts, *choices, *([] if label is None else [label])])
     return Columns(texts, choices, label, tuple(notes))
 
 
@@ -105,9 +128,17 @@ def quoted(column: str) -> str:
     return column if column.isidentifier() else f"`{column}`"
 
 
-def _guess_texts(rest: pd.DataFrame, names: Sequence[str], *, questions: bool) -> tuple[str, ...]:
+def _refuse_label(label: str | None, task: str) -> None:
+    if label is not None:
+        raise DataError(
+            f"label_column={label!r} has no effect: {task} learns from the text alone; leave it "
+            "out"
+        )
+
+
+def _guess_texts(rest: pd.DataFrame, names: Sequence[str], task: str) -> tuple[str, ...]:
     found = {str(name).lower(): str(name) for name in rest.columns}
-    for guess in _QUESTIONS if questions else (*_PAIRS, *_TEXTS):
+    for guess in _USUAL.get(task, (*_PAIRS, *_TEXTS)):
         if all(name in found for name in guess):
             return tuple(found[name] for name in guess)
     strings = [name for name in found.values() if pd.api.types.is_string_dtype(rest[name])]

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hf_stabilizer.data.columns import Columns, quoted
+from hf_stabilizer.data.columns import TEXT_ALONE, Columns, quoted
+from hf_stabilizer.data.lists import read_lists
 from hf_stabilizer.data.reading import Table
 from hf_stabilizer.errors import DataError
 
@@ -33,11 +34,15 @@ def read_labels(table: Table, columns: Columns, *, task: str) -> list[Any]:
 
     Returns:
         For text-classification a class name per row, or a list of them (multi label); for
-        text-regression a float; for multiple-choice the index of the right choice.
+        text-regression a float; for multiple-choice the index of the right choice; for
+        token-classification a list of tags; for seq2seq the text to be written; where the text
+        alone is learnt from None.
 
     Raises:
         DataError: A label is missing, or is not what the task needs.
     """
+    if columns.label is None:
+        return [None] * len(table.frame)
     missing = missing_labels(table, columns.label)
     if missing.any():
         raise DataError(
@@ -72,7 +77,7 @@ def strata_of(labels: Sequence[Any], *, task: str) -> list[str]:
         >>> strata_of([0.5, 1.5], task="text-regression")
         ['', '']
     """
-    if task == "text-regression":
+    if task in _NOT_STRATIFIED:
         return [""] * len(labels)
     if not isinstance(labels[0], list):
         return [str(label) for label in labels]
@@ -182,6 +187,36 @@ def _choice(cell: str, columns: Sequence[str], texts: Sequence[str]) -> int | No
     return None
 
 
+def _read_tags(table: Table, columns: Columns) -> list[list[str]]:
+    assert columns.label is not None  # read_labels has seen to that
+    names, (tokens,) = table.class_names.get(columns.label), columns.texts
+    tags = read_lists(table, columns.label, of="tags")
+    counts = map(len, read_lists(table, tokens, of="tokens"))
+    for row, (count, of_row) in enumerate(zip(counts, tags, strict=True)):
+        if len(of_row) != count:
+            raise DataError(
+                f"row {row + 1} of {table.origin} has {count} tokens in column {tokens!r} and "
+                f"{len(of_row)} tags in column {columns.label!r}; each token needs one tag"
+            )
+    return [[_class_name(tag, names) for tag in of_row] for of_row in tags]
+
+
+def _read_targets(table: Table, columns: Columns) -> list[str]:
+    texts = table.frame[columns.label].astype(str)
+    empty = (texts.str.strip() == "").to_numpy()
+    if empty.any():
+        raise DataError(
+            f"{empty.sum()} of {len(empty)} rows of {table.origin} have no text in label_column "
+            f"{columns.label!r} (the first is row {_row(empty)}); remove them, for instance with "
+            f'filter: "{quoted(str(columns.label))}.str.strip().str.len() > 0"'
+        )
+    return [str(text) for text in texts]
+
+
+def _no_labels(table: Table, columns: Columns) -> list[None]:
+    return [None] * len(table.frame)
+
+
 def _row(mask: npt.NDArray[np.bool_]) -> int:
     """The first row for which it is true, counted from 1 after header and filter."""
     return int(np.argmax(mask)) + 1
@@ -191,5 +226,9 @@ _READERS: dict[str, Callable[[Table, Columns], list[Any]]] = {
     "text-classification": _read_classes,
     "text-regression": _read_numbers,
     "multiple-choice": _read_choices,
+    "token-classification": _read_tags,
+    **dict.fromkeys(TEXT_ALONE, _no_labels),
+    "seq2seq": _read_targets,
 }
 TASKS: tuple[str, ...] = tuple(_READERS)
+_NOT_STRATIFIED = ("text-regression", "token-classification", "seq2seq", *TEXT_ALONE)

@@ -18,13 +18,17 @@ from hf_stabilizer.data.labels import (
     order_of_labels,
     read_labels,
 )
+from hf_stabilizer.data.lists import read_lists
 from hf_stabilizer.data.reading import Table, read_dataset, read_file, select_rows
+from hf_stabilizer.data.soft_labels import read_soft_labels
 from hf_stabilizer.errors import ConfigurationError, DataError, check_choice
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 # Any in this module: cells of the user's table.
+SOURCE, SOURCE_ROW = "_source", "_source_row"
+"""Columns that tell where a row was read: in which split, and in which place there, from 0."""
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev", "validation_matched")
 
 
@@ -44,19 +48,23 @@ class Splits:
     """One column of text, or two that form a pair."""
     choice_columns: tuple[str, ...]
     """The columns of the answers; empty but for multiple-choice."""
-    label_column: str
-    """The column of the labels: class names, lists of them, numbers, or indices of choices."""
+    label_column: str | None
+    """The column of the labels: class names, lists of them (several classes, or a tag per token),
+    numbers, indices of choices, or texts to write; None where the text alone is learnt from."""
     label_names: tuple[str, ...] | None
-    """Names of the classes, in the order of their ids; None but for text-classification."""
+    """Names of the classes or tags, in the order of their ids; None where labels are no classes."""
     multi_label: bool
     """Whether a row holds a list of classes."""
     groups: tuple[str, ...] | None
     """The group of each training row, by `group_column`; None without one."""
     notes: tuple[str, ...]
     """What was guessed, made or left aside, a sentence each."""
+    soft_label_column: str | None = None
+    """The column of the training rows that holds a list of probabilities, one per name in
+    `label_names`; None without one."""
 
 
-def load_splits(arguments: DataArguments, *, task: str) -> Splits:
+def load_splits(arguments: DataArguments, *, task: str, keep: Sequence[str] = ()) -> Splits:
     """Reads, filters, checks and divides the rows.
 
     The test rows are taken first, then the validation rows, then subsets. Each draw keeps the
@@ -65,7 +73,9 @@ def load_splits(arguments: DataArguments, *, task: str) -> Splits:
 
     Args:
         arguments: See `DataArguments`.
-        task: "text-classification", "text-regression" or "multiple-choice".
+        task: One of `hf_stabilizer.tasks.TASKS`.
+        keep: More columns to leave in the rows of the splits that have them; `SOURCE` and
+            `SOURCE_ROW` among them tell where each row was read.
 
     Raises:
         ConfigurationError: Options clash, or no rows are named.
@@ -83,23 +93,35 @@ def load_splits(arguments: DataArguments, *, task: str) -> Splits:
         (8, 2, ('neg', 'pos'))
     """
     check_choice(task, TASKS, name="task")
-    tables, notes = _read_tables(arguments)
+    tables, notes = read_tables(arguments, numbered=SOURCE_ROW in keep)
     columns = choose_columns(tables["train"].frame, arguments, task=task)
     notes += columns.notes
     _drop_unlabelled_test(tables, columns, arguments, notes)
     parts = {name: _read_part(table, columns, task) for name, table in tables.items()}
     notes += divide(parts, arguments, task=task)
-    _check_kinds(parts, columns.label)
     label_names = None
-    if task == "text-classification":
-        label_names = _name_labels(parts, tables["train"], columns.label, notes, arguments)
+    if columns.label is not None:
+        _check_kinds(parts, columns.label)
+    if columns.label is not None and task in ("text-classification", "token-classification"):
+        are_tags = task == "token-classification"
+        label_names = _name_labels(
+            parts, tables["train"], columns.label, notes, arguments, are_tags=are_tags
+        )
     _note_repeats(parts, columns, notes)
     take_subsets(parts, arguments, task=task)
+    train = _dataset(parts["train"], columns, keep)
+    soft = arguments.soft_label_column
+    if soft is not None:
+        origin = tables["train"].origin
+        probabilities = read_soft_labels(
+            parts["train"], soft, label_names, task=task, origin=origin
+        )
+        train = train.add_column(soft, probabilities)
     return Splits(
-        train=_dataset(parts["train"], columns),
-        validation=_dataset(parts["validation"], columns),
-        test=_dataset(parts["test"], columns) if "test" in parts else None,
-        unlabelled=_read_unlabelled(arguments, columns),
+        train=train,
+        validation=_dataset(parts["validation"], columns, keep),
+        test=_dataset(parts["test"], columns, keep) if "test" in parts else None,
+        unlabelled=_read_unlabelled(arguments, columns, task),
         text_columns=columns.texts,
         choice_columns=columns.choices,
         label_column=columns.label,
@@ -107,6 +129,7 @@ def load_splits(arguments: DataArguments, *, task: str) -> Splits:
         multi_label=task == "text-classification" and isinstance(parts["train"].labels[0], list),
         groups=_groups(parts["train"], arguments.group_column),
         notes=tuple(notes),
+        soft_label_column=soft,
     )
 
 
@@ -115,7 +138,15 @@ def _groups(part: Part, column: str | None) -> tuple[str, ...] | None:
     return tuple(map(str, part.frame[column])) if known else None
 
 
-def _read_tables(arguments: DataArguments) -> tuple[dict[str, Table], list[str]]:
+def read_tables(
+    arguments: DataArguments, *, numbered: bool = False
+) -> tuple[dict[str, Table], list[str]]:
+    """Reads the rows of each split as they are, filtered, and says what was left aside.
+
+    Args:
+        arguments: Where they are.
+        numbered: Add the columns `SOURCE` and `SOURCE_ROW`.
+    """
     notes: list[str] = []
     if arguments.dataset_name is not None:
         tables = _pick_splits(arguments, notes)
@@ -127,6 +158,10 @@ def _read_tables(arguments: DataArguments) -> tuple[dict[str, Table], list[str]]
         }
     else:
         raise ConfigurationError("no training rows are named; set train_file or dataset_name")
+    if numbered:
+        for part, table in tables.items():
+            table.frame[SOURCE] = part
+            table.frame[SOURCE_ROW] = range(len(table.frame))
     if arguments.filter is not None:
         tables = {part: select_rows(table, arguments.filter) for part, table in tables.items()}
     return tables, notes
@@ -159,7 +194,7 @@ def _drop_unlabelled_test(
     tables: dict[str, Table], columns: Columns, arguments: DataArguments, notes: list[str]
 ) -> None:
     """Leaves aside a test split whose labels are withheld, as those of GLUE are."""
-    if arguments.dataset_name is None or "test" not in tables:
+    if arguments.dataset_name is None or "test" not in tables or columns.label is None:
         return
     frame = tables["test"].frame
     if columns.label in frame.columns:
@@ -177,12 +212,13 @@ def _read_part(table: Table, columns: Columns, task: str) -> Part:
     for key, needed in (
         ("text_columns", columns.texts),
         ("choice_columns", columns.choices),
-        ("label_column", (columns.label,)),
+        ("label_column", () if columns.label is None else (columns.label,)),
     ):
         require_columns(table.frame, needed, key=key, origin=table.origin)
     if not len(table.frame):
         raise DataError(f"{table.origin} holds no rows")
-    frame = _clean_texts(table, columns)
+    clean = _clean_tokens if task == "token-classification" else _clean_texts
+    frame = clean(table, columns)
     return Part(frame, read_labels(replace(table, frame=frame), columns, task=task))
 
 
@@ -206,6 +242,18 @@ def _clean_texts(table: Table, columns: Columns) -> pd.DataFrame:
     return frame
 
 
+def _clean_tokens(table: Table, columns: Columns) -> pd.DataFrame:
+    """Returns the rows with a tuple of texts in each cell, which can be compared as a text can."""
+    (column,) = columns.texts
+    frame = table.frame.copy()
+    frame[column] = pd.Series(
+        [tuple(map(str, tokens)) for tokens in read_lists(table, column, of="tokens")],
+        index=frame.index,
+        dtype=object,
+    )
+    return frame
+
+
 def _check_kinds(parts: dict[str, Part], column: str) -> None:
     kinds = {part: isinstance(rows.labels[0], list) for part, rows in parts.items()}
     for part, kind in kinds.items():
@@ -222,12 +270,17 @@ def _name_labels(
     column: str,
     notes: list[str],
     arguments: DataArguments,
+    *,
+    are_tags: bool,
 ) -> tuple[str, ...]:
     """Names the classes: those that are said, or those of the training rows; no row has others."""
     occurring = {part: _occurring(rows.labels) for part, rows in parts.items()}
     if arguments.label_names is not None:
         return _said_labels(arguments.label_names, occurring, column)
-    names = order_of_labels(occurring["train"], table.class_names.get(column))
+    declared = table.class_names.get(column)
+    # Which tags a few texts show is chance: all that are declared are kept.
+    shown = set(declared) if are_tags and declared else occurring["train"]
+    names = order_of_labels(shown, declared)
     if len(names) < 2:
         raise DataError(
             f"the training rows hold the label {', '.join(names) or 'of no class'} only in column "
@@ -238,7 +291,8 @@ def _name_labels(
         if unknown:
             raise DataError(
                 f"the {part} rows hold labels in column {column!r} that no training row has: "
-                f"{', '.join(map(repr, unknown))}; the training rows have {', '.join(names)}"
+                f"{', '.join(map(repr, unknown))}; the training rows have {', '.join(names)}, and "
+                "label_names can name more"
             )
         absent = [name for name in names if name not in occurring[part]]
         if absent:
@@ -273,18 +327,21 @@ def _note_repeats(parts: dict[str, Part], columns: Columns, notes: list[str]) ->
             notes.append(f"{repeats} of the {part} rows have a text that is in a training row too")
 
 
-def _read_unlabelled(arguments: DataArguments, columns: Columns) -> Dataset | None:
+def _read_unlabelled(arguments: DataArguments, columns: Columns, task: str) -> Dataset | None:
     if arguments.unlabelled_file is None:
         return None
     options = arguments.reader_options
     table = read_file(arguments.unlabelled_file, key="unlabelled_file", options=options)
     needed = (*columns.texts, *columns.choices)
     require_columns(table.frame, needed, key="unlabelled_file", origin=table.origin)
-    return _dataset(Part(_clean_texts(table, columns), []), columns)
+    clean = _clean_tokens if task == "token-classification" else _clean_texts
+    return _dataset(Part(clean(table, columns), []), columns)
 
 
-def _dataset(part: Part, columns: Columns) -> Dataset:
+def _dataset(part: Part, columns: Columns, keep: Sequence[str] = ()) -> Dataset:
     from datasets import Dataset
 
-    texts = {name: part.frame[name].tolist() for name in (*columns.texts, *columns.choices)}
-    return Dataset.from_dict({**texts, columns.label: part.labels} if part.labels else texts)
+    more = [name for name in keep if name in part.frame.columns and name != columns.label]
+    texts = {name: part.frame[name].tolist() for name in (*columns.texts, *columns.choices, *more)}
+    labelled = columns.label is not None and part.labels
+    return Dataset.from_dict({**texts, columns.label: part.labels} if labelled else texts)

@@ -185,6 +185,9 @@ def _needs_layers(args: StabilizerArguments) -> bool:
         or args.reinit_layers
         or args.freeze_layers
         or args.freeze_embeddings
+        or args.freeze_body
+        or args.transfer_from is not None
+        or args.transfer_layers is not None
         or args.fit_head
         or args.reinit_pooler not in (None, "false")
     )

@@ -21,7 +21,7 @@ USUAL_BATCH = 16
 
 def few_steps(plan: Plan) -> Finding | None:
     """Small data needs several hundred steps, however few the epochs look."""
-    if plan.steps is None or plan.steps >= FEW_STEPS:
+    if plan.steps is None or plan.steps >= FEW_STEPS or _only_fits(plan):
         return None
     return Finding(
         "few-steps",
@@ -67,7 +67,7 @@ def warmup_beyond_run(plan: Plan) -> Finding | None:
 def no_warmup(plan: Plan) -> Finding | None:
     """The first steps, whose second moments rest on few gradients, are taken at the full rate."""
     kind = _value(plan.args.lr_scheduler_type)
-    if plan.args.warmup_steps or kind in ("constant", "reduce_lr_on_plateau", "greedy"):
+    if _only_fits(plan) or plan.args.warmup_steps or kind in ("constant", "reduce_lr_on_plateau", "greedy"):
         return None
     return Finding(
         "no-warmup",
@@ -163,14 +163,6 @@ def smoothed_labels(plan: Plan) -> Finding | None:
     factor = plan.args.label_smoothing_factor
     if not factor:
         return None
-    if plan.options and plan.options.fit_head:
-        return Finding(
-            "smoothed-labels",
-            "warning",
-            f"label_smoothing_factor={factor:g} together with fit_head made scores worse in our "
-            "studies",
-            "leave one of the two out",
-        )
     rows = plan.rows
     if plan.classifies and rows and rows.labels is not None and rows.labels.is_floating_point():
         return Finding(
@@ -179,6 +171,14 @@ def smoothed_labels(plan: Plan) -> Finding | None:
             f"label_smoothing_factor={factor:g} needs class ids, and the labels are "
             f"{str(rows.labels.dtype).removeprefix('torch.')}",
             "leave label_smoothing_factor out",
+        )
+    if plan.options and plan.options.fit_head:
+        return Finding(
+            "smoothed-labels",
+            "warning",
+            f"label_smoothing_factor={factor:g} together with fit_head made scores worse in our "
+            "studies",
+            "leave one of the two out",
         )
     return None
 
@@ -229,7 +229,7 @@ def hidden_nan(plan: Plan) -> Finding | None:
 
 def idle_rate(plan: Plan) -> Finding | None:
     """A rate of 0 trains nothing and says nothing."""
-    if plan.args.learning_rate:
+    if plan.args.learning_rate or _only_fits(plan):
         return None
     return Finding(
         "idle-rate",
@@ -237,6 +237,13 @@ def idle_rate(plan: Plan) -> Finding | None:
         f"learning_rate={plan.args.learning_rate:g}: no step changes a weight",
         "set learning_rate, 2e-5 for a model of BERT's size",
     )
+
+
+def _only_fits(plan: Plan) -> bool:
+    """Whether nothing is meant to be trained: a frozen body, a fitted head, a rate of 0."""
+    options = plan.options
+    is_meant = options is not None and options.freeze_body and options.fit_head
+    return is_meant and not plan.args.learning_rate
 
 
 def _value(choice: Any) -> Any:  # Any: an enum of transformers, or its value

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hf_stabilizer.argument_depths import frozen_depths, pooler_choice
 from hf_stabilizer.averaging import EMACallback, SWACallback
 from hf_stabilizer.dead_pooler import WEAKEST, pooler_strength
 from hf_stabilizer.freezing import FreezingCallback
@@ -53,8 +54,7 @@ def _meant(plan: Plan, name: str) -> bool:
     options, layers = plan.options, plan.layers
     if options is None or layers is None:
         return False
-    depth = layers.depth_of(name)
-    return 1 <= depth <= options.freeze_layers or (depth == 0 and options.freeze_embeddings)
+    return layers.depth_of(name) in frozen_depths(options, layers.num_layers)
 
 
 def half_precision(plan: Plan) -> Finding | None:
@@ -152,9 +152,7 @@ def _replaces_pooler(plan: Plan) -> bool:
     options = plan.options
     if options is None:
         return False
-    return options.reinit_pooler not in (None, "false") or bool(
-        options.reinit_layers and options.reinit_pooler is None
-    )
+    return pooler_choice(options) != "false"
 
 
 def batch_norm_averaged(plan: Plan) -> Finding | None:
@@ -175,7 +173,9 @@ def batch_norm_averaged(plan: Plan) -> Finding | None:
 def no_dropout(plan: Plan) -> Finding | None:
     """Where the architecture has dropout by default and this model has none."""
     usual = _dropouts(_default_config(plan.config))
-    here = _dropouts(plan.config)
+    here, chosen = _dropouts(plan.config), plan.options.dropout if plan.options else None
+    if chosen is not None:
+        here = {"dropout": chosen}
     if not any(usual.values()) or not here or any(here.values()):
         return None
     name, rate = next((name, rate) for name, rate in usual.items() if rate)
@@ -184,7 +184,7 @@ def no_dropout(plan: Plan) -> Finding | None:
         "note",
         f"dropout is 0 everywhere, where {type(plan.config).__name__} has {name}={rate} by "
         "default; without it scores fell in our studies of small data",
-        f"load the model with {name}={rate}",
+        f"load the model with {name}={rate}" if chosen is None else "leave dropout out",
     )
 
 

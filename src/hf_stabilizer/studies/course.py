@@ -81,7 +81,16 @@ def is_over(job: Job, *, retry_failed: bool = False) -> bool:
 
 
 class Course:
-    """Hands the runs of a study to an executor and takes what comes back."""
+    """Hands the runs of a study to an executor and takes what comes back.
+
+    Args:
+        pool: Trains the runs.
+        progress: Shows how far they are.
+        events: Keeps what happened.
+        stopping: Where runs are halted; None: all go to the end.
+        retry_failed: Repeat runs that raised.
+        keep_models: Keep the model of every run, not only that of each recipe's best one.
+    """
 
     def __init__(
         self,
@@ -91,7 +100,9 @@ class Course:
         events: EventLog,
         stopping: Stopping | None = None,
         retry_failed: bool = False,
+        keep_models: bool = False,
     ):
+        self._keep_models = keep_models
         self._pool, self._progress, self._events = pool, progress, events
         self._stopping, self._retry_failed = stopping, retry_failed
         self._pending: dict[Future[Run], _Task] = {}
@@ -200,7 +211,8 @@ class Course:
         self._submit(task)
 
     def _finish(self, job: Job, run: Run) -> None:
-        _keep_best_model(job.folder.parent)
+        if not self._keep_models:
+            _keep_best_model(job.folder.parent)
         self._note(run.status, job, **_facts(run))
         self._progress.finished(job.folder, run)
 

@@ -44,6 +44,8 @@ def load_recipes(
     config: str | Path | Mapping[str, Any] | Callable[..., Configuration],
     recipes: Sequence[str] | Mapping[str, Mapping[str, Any]],
     overrides: Mapping[str, Any] | None,
+    *,
+    comparable: bool = True,
 ) -> dict[str, Configuration]:
     """Returns one checked configuration per recipe, all of them about the same scores.
 
@@ -51,6 +53,7 @@ def load_recipes(
         config: Path of a YAML file, or a mapping with the same keys; or what reads a recipe.
         recipes: Names or YAML files; or a mapping from the name of each to its settings.
         overrides: Keys that beat both.
+        comparable: Whether all have to score the same rows.
 
     Raises:
         ConfigurationError: A recipe is named twice or asks for other rows, another task or metric;
@@ -71,7 +74,7 @@ def load_recipes(
                 f"a study sets the seeds itself, and the configuration gives {', '.join(pinned)}; "
                 "leave that out, and name the first seed of the study instead"
             )
-    _check_one_question(found)
+    _check_one_question(found, comparable=comparable)
     _note_equals(list(found.values()))
     return found
 
@@ -83,9 +86,10 @@ def _overlays(
         return [load_recipe(name) for name in recipes]
     for name, settings in recipes.items():
         # The name becomes that of a folder.
-        if not isinstance(name, str) or not re.fullmatch(r"[\w+-][\w.+-]*", name):
+        if not isinstance(name, str) or not re.fullmatch(r"[\w+-][\w.+=-]*", name):
             raise ConfigurationError(
-                f"a recipe's name must be of letters, digits, '.', '+', '-' and '_', got {name!r}"
+                "a recipe's name must be of letters, digits, '.', '+', '-', '=' and '_', got "
+                f"{name!r}"
             )
         if not isinstance(settings, Mapping):
             raise ConfigurationError(
@@ -129,7 +133,9 @@ def _note_equals(configurations: Sequence[Configuration]) -> None:
                 break
 
 
-def _check_one_question(configurations: Mapping[str, Configuration]) -> None:
+def _check_one_question(
+    configurations: Mapping[str, Configuration], *, comparable: bool
+) -> None:
     """Scores are comparable only on the same task, metric and rows to be scored.
 
     Training rows may differ, where they have no part in which rows are scored.
@@ -139,7 +145,7 @@ def _check_one_question(configurations: Mapping[str, Configuration]) -> None:
         for what, ours, theirs in (
             ("task", first.model.task, other.model.task),
             ("metric", first.metric, other.metric),
-            ("rows", _scored_rows(first), _scored_rows(other)),
+            ("rows", comparable and _scored_rows(first), comparable and _scored_rows(other)),
         ):
             if ours != theirs:
                 raise ConfigurationError(
@@ -168,6 +174,7 @@ def define_study(
     command: str,
     stopping: Stopping | None = None,
     ablation: Mapping[str, Any] | None = None,
+    comparable: bool = True,
 ) -> Study:
     """Returns the study that is asked for, joined with what the folder holds of it.
 
@@ -189,6 +196,7 @@ def define_study(
         command=command or _call(list(configurations), seeds, stopping),
         versions=versions(),
         ablation=ablation,
+        comparable=comparable,
     )
     return _joined(asked, folder) if (folder / DEFINITION).exists() else _fresh(asked, folder)
 
@@ -226,6 +234,8 @@ def _joined(asked: Study, folder: Path) -> Study:
     _check_same_source(there, asked, folder)
     # What was asked for comes first: settings may differ as a consequence.
     differences = _other_halts(there, asked) + _other_arms(there, asked)
+    if there.comparable != asked.comparable:
+        differences.append("its recipes were to score " + _which_rows(there.comparable))
     differences += _differences("configuration", there.configuration, asked.configuration)
     for name in set(there.recipes) & set(asked.recipes):
         differences += _differences(
@@ -244,6 +254,10 @@ def _joined(asked: Study, folder: Path) -> Study:
         recipe_settings={**there.recipe_settings, **asked.recipe_settings},
         ablation=asked.ablation or there.ablation,
     )
+
+
+def _which_rows(comparable: bool) -> str:
+    return "the same rows" if comparable else "rows of their own"
 
 
 def _check_same_source(there: Study, asked: Study, folder: Path) -> None:

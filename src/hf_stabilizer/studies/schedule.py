@@ -18,6 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
+from hf_stabilizer.configuration import Configuration
 from hf_stabilizer.errors import ConfigurationError, StabilizerError
 from hf_stabilizer.records import check_folder, run_name
 from hf_stabilizer.studies.commands.command_study import run_command_study
@@ -34,7 +35,7 @@ from hf_stabilizer.studies.progress import StudyProgress
 from hf_stabilizer.studies.question import define_study, load_recipes, look_often
 from hf_stabilizer.studies.seeds.seed_grid import SeedGrid, grid_runs, plan_seeds
 from hf_stabilizer.studies.study import Study, run_folder, write_definition
-from hf_stabilizer.studies.subject import Asked, open_subject, prepare_all
+from hf_stabilizer.studies.subject import Asked, Subject, open_subject, prepare_all
 from hf_stabilizer.studies.trainable import Trainable
 
 
@@ -191,31 +192,73 @@ def run_study(
             stopping=stopping,
             ablation=ablation,
         )
-        check_folder(folder, key="output_dir")
-        absent = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        with _alone_in(folder):
-            try:
-                trainables = prepare_all(subject, configurations, folder, stopping)
-            except StabilizerError:
-                _remove(absent)
-                raise
-            write_definition(study, folder)
-            events = EventLog(folder, then=place.push)
-            events.add("opened", runs=runs, stop_at=study.stop_at, keep=study.keep)
-            _work(
-                _jobs(folder, trainables, seeds),
-                place,
-                stopping=stopping,
-                retry_failed=retry_failed,
-                events=events,
-                console=console,
-            )
-            events.add("closed")
-        study = Study.from_folder(folder)
+        study = work_through(
+            study,
+            configurations,
+            seeds,
+            subject=subject,
+            place=place,
+            stopping=stopping,
+            retry_failed=retry_failed,
+            console=console,
+        )
         if stopping is not None:
             conclude(study, console)
         return study
+
+
+def work_through(
+    study: Study,
+    configurations: Mapping[str, Configuration],
+    seeds: list[dict[str, int]],
+    *,
+    subject: Subject,
+    place: Place,
+    stopping: Stopping | None = None,
+    retry_failed: bool = False,
+    keep_models: bool = False,
+    console: Console,
+) -> Study:
+    """Trains what is open of a study that is defined, and returns it as its folder holds it.
+
+    Args:
+        study: What is asked for, joined with what the folder holds.
+        configurations: What each recipe comes to, for those that are asked for now.
+        seeds: Of their runs.
+        subject: Makes them ready.
+        place: The folder, and what executes the runs.
+        stopping: Where runs are halted; None: all go to the end.
+        retry_failed: Repeat runs that raised.
+        keep_models: Keep the model of every run, not only that of each recipe's best one.
+        console: Where progress is shown.
+
+    Raises:
+        StabilizerError: A recipe cannot run; then a folder that was made for it is removed.
+    """
+    folder = place.folder
+    check_folder(folder, key="output_dir")
+    absent = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone_in(folder):
+        try:
+            trainables = prepare_all(subject, configurations, folder, stopping)
+        except StabilizerError:
+            _remove(absent)
+            raise
+        write_definition(study, folder)
+        events = EventLog(folder, then=place.push)
+        events.add("opened", runs=len(seeds), stop_at=study.stop_at, keep=study.keep)
+        _work(
+            _jobs(folder, trainables, seeds),
+            place,
+            stopping=stopping,
+            retry_failed=retry_failed,
+            keep_models=keep_models,
+            events=events,
+            console=console,
+        )
+        events.add("closed")
+    return Study.from_folder(folder)
 
 
 def _only_metric(overrides: Mapping[str, Any]) -> str | None:
@@ -272,6 +315,7 @@ def _work(
     *,
     stopping: Stopping | None,
     retry_failed: bool,
+    keep_models: bool,
     events: EventLog,
     console: Console,
 ) -> None:
@@ -284,7 +328,12 @@ def _work(
             announce(jobs, pool, stopping, is_new=not events.has_any("started"), console=console)
         progress = StudyProgress(len(jobs), done, console=console)
         course = Course(
-            pool, progress=progress, events=events, stopping=stopping, retry_failed=retry_failed
+            pool,
+            progress=progress,
+            events=events,
+            stopping=stopping,
+            retry_failed=retry_failed,
+            keep_models=keep_models,
         )
         with progress.shown():
             course.go(jobs)

@@ -58,6 +58,8 @@ class Study:
     ablation: Mapping[str, Any] | None = None
     """Which recipes are the arms of an ablation: `{"baseline": recipe, "all": recipe, "remedies":
     {remedy: {"alone": recipe, "without": recipe}}}`; None: the study is none."""
+    comparable: bool = True
+    """Whether all recipes are scored on the same rows; False for folds, for instance."""
     folder: Path | None = field(default=None, compare=False)
     """Where the study lies; None for one that was put together in memory."""
 
@@ -111,6 +113,7 @@ class Study:
             "stop_at": self.stop_at,
             "keep": self.keep,
             "ablation": None if self.ablation is None else dict(self.ablation),
+            "comparable": self.comparable,
             "configuration": dict(self.configuration),
             "recipe_settings": {name: dict(v) for name, v in self.recipe_settings.items()},
             "command": self.command,

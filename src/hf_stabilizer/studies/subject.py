@@ -147,12 +147,17 @@ class FunctionSubject:
         return FunctionRun(configuration, self.function), trial.findings
 
 
-def _rows(folder: Path, configuration: Configuration) -> Path:
-    """Returns where the tokenised rows lie; a study keeps the rows that it began with."""
+def rows_folder(folder: Path, configuration: Configuration) -> Path:
+    """Returns where the tokenised rows of a configuration lie in the folder of a study."""
     model = configuration.model
     said = {**asdict(configuration.data), **asdict(model), "metrics": None}
     key = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    path = folder / "data" / key
+    return folder / "data" / key
+
+
+def _rows(folder: Path, configuration: Configuration) -> Path:
+    """Returns where the tokenised rows lie; a study keeps the rows that it began with."""
+    path = rows_folder(folder, configuration)
     if not PreparedTask.is_saved_in(path):
         shutil.rmtree(path, ignore_errors=True)
         prepare_data(configuration).save_to(path)

@@ -55,6 +55,8 @@ def verdict_parts(study: Study) -> tuple[str, str]:
     decimals = study_decimals(study)
     if len(rows) == 1:
         return _alone(rows[0], study.metric, decimals)
+    if not study.comparable:
+        return _side_by_side(rows, study.metric, decimals)
     found = comparisons_of_study(study)
     chosen = focus(found)
     claim, evidence = _difference(chosen, study.metric, decimals)
@@ -125,6 +127,19 @@ def _alone(row: RecipeSummary, metric: str, decimals: int) -> tuple[str, str]:
             f"{formats.number(row.worst, decimals)}; there is no other recipe to compare it with"
         )
     return claim, f"{evidence}{_failures([row])}."
+
+
+def _side_by_side(
+    rows: Sequence[RecipeSummary], metric: str, decimals: int
+) -> tuple[str, str]:
+    means = [row.mean for row in rows if row.mean is not None]
+    low, high = (formats.number(end, decimals) for end in (min(means), max(means)))
+    claim = "These are not compared: "
+    evidence = (
+        f"{len(rows)} members, each scored on rows of its own, have mean scores from {low} to "
+        f"{high} {metric}"
+    )
+    return claim, f"{evidence}{_failures(rows)}."
 
 
 def _difference(chosen: Comparison, metric: str, decimals: int) -> tuple[str, str]:

@@ -146,6 +146,7 @@ def comparisons_of_study(study: Study) -> tuple[Comparison, ...]:
     In an ablation these are each remedy alone, all of them, and recipes that are no arms of it,
     corrected together with all else that its table compares, so that a comparison has one p-value
     wherever it is shown. All but one is held against all there, and not against the baseline.
+    Recipes that were scored on rows of their own are not compared.
 
     Example:
         >>> from hf_stabilizer import Run, Study
@@ -163,6 +164,8 @@ def comparisons_of_study(study: Study) -> tuple[Comparison, ...]:
         >>> [(one.candidate, one.p_value) for one in comparisons_of_study(study)][0]
         ('swa', 0.0390625)
     """
+    if not study.comparable:
+        return ()
     if study.ablation is not None:
         found = _comparisons(study, study.ablation)
         baseline = study.ablation["baseline"]

@@ -25,6 +25,7 @@ from hf_stabilizer.studies.figures.rows import records
 from hf_stabilizer.studies.figures.runs import plot_evaluations, plot_runs
 from hf_stabilizer.studies.figures.seeds import plot_seed_grid
 from hf_stabilizer.studies.figures.stopping import plot_cost, plot_early_ranks, plot_stopped_runs
+from hf_stabilizer.studies.figures.sweeps import plot_sweeps
 from hf_stabilizer.studies.study import Study
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ __all__ = [
     "plot_runs",
     "plot_seed_grid",
     "plot_stopped_runs",
+    "plot_sweeps",
     "records",
     "save_figures",
 ]
@@ -60,6 +62,7 @@ FIGURES: MappingProxyType[str, Callable[[Study], Figure]] = MappingProxyType(
         "paired-differences": plot_paired_differences,
         "evaluations": plot_evaluations,
         "ablation": plot_ablation,
+        "sweeps": plot_sweeps,
         "densities": plot_densities,
         "expected-best": plot_expected_best,
         "chosen-by-validation": plot_chosen_by_validation,

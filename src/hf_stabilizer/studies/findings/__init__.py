@@ -16,6 +16,7 @@ from hf_stabilizer.studies.findings import (
     row_agreement,
     score_densities,
     seed_factors,
+    swept_settings,
 )
 from hf_stabilizer.studies.findings.finding import Finding, Record
 from hf_stabilizer.studies.study import Study
@@ -24,6 +25,7 @@ __all__ = ["FINDINGS", "Finding", "Record", "find_all"]
 
 FINDINGS: MappingProxyType[str, Callable[[Study], Finding | None]] = MappingProxyType(
     {
+        "swept_settings": swept_settings.find,
         "paired_differences": paired_differences.find,
         "ablation_effects": ablation_effects.find,
         "score_densities": score_densities.find,

@@ -49,7 +49,8 @@ def facts_of(
     seconds = {row.recipe: row.seconds for row in rows}
     total = formats.duration(sum(run.seconds for run in study.runs))
     if not found:
-        return [*_facts_of_one(rows, study.metric, decimals), *tail, Fact("Cost", total, "in all")]
+        alone = rows if len(rows) == 1 else ()
+        return [*_facts_of_one(alone, study.metric, decimals), *tail, Fact("Cost", total, "in all")]
     chosen = focus(found)
     before, after = seconds[chosen.baseline], seconds[chosen.candidate]
     ratio = f"{after / before:.1f} {TIMES}" if before and after else "-"

@@ -14,10 +14,12 @@ from hf_stabilizer.studies.page.sections import (
     differences,
     early,
     seeds,
+    sweeps,
 )
 from hf_stabilizer.studies.study import Study
 
 SECTIONS: tuple[Callable[[Study], Section | None], ...] = (
+    sweeps.section,
     differences.section,
     ablation.section,
     densities.section,

@@ -1,0 +1,59 @@
+"""What if words stand elsewhere? Random swap: some words change places among themselves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hf_stabilizer.augmentation.technique import check_rate, words_of
+
+
+@dataclass(frozen=True)
+class SwapWords:
+    """Chooses each word with the probability `rate`, and moves the chosen ones round by one.
+
+    Every chosen word stands in the place of another one afterwards; a single chosen one stays.
+    EDA swaps two random words n times, so that a word may come back; here the share of moved words
+    is the rate.
+
+    Source: Wei and Zou, "EDA: Easy Data Augmentation Techniques for Boosting Performance on Text
+    Classification Tasks", 2019 (arXiv:1901.11196), random swap.
+
+    Example:
+        >>> SwapWords(rate=0.5)(["a good film it is"], [""], [random.Random(1)])
+        ['is good film it a']
+    """
+
+    rate: float = 0.1
+    """Chance of each word, in [0, 1]; 0 leaves texts as they are."""
+
+    name = "swap"
+    is_slow = False
+
+    def __post_init__(self) -> None:
+        check_rate(self.rate)
+
+    @property
+    def settings(self) -> dict[str, Any]:  # Any: plain values
+        """All that decides what it does."""
+        return {"method": self.name, **asdict(self)}
+
+    def __call__(
+        self, texts: Sequence[str], partners: Sequence[str], draws: Sequence[random.Random]
+    ) -> list[str]:
+        """Returns the texts in another order."""
+        return [self._swapped(text, draw) for text, draw in zip(texts, draws, strict=True)]
+
+    def _swapped(self, text: str, draw: random.Random) -> str:
+        pieces = words_of(text)
+        words = [piece.rstrip() for piece in pieces]
+        gaps = [piece[len(word) :] for piece, word in zip(pieces, words, strict=True)]
+        chosen = [place for place, word in enumerate(words) if word and draw.random() < self.rate]
+        moved = [words[place] for place in chosen]
+        draw.shuffle(chosen)
+        moved = [words[place] for place in chosen]
+        for place, word in zip(chosen[1:] + chosen[:1], moved, strict=True):
+            words[place] = word
+        return "".join(word + gap for word, gap in zip(words, gaps, strict=True))

@@ -1,0 +1,175 @@
+"""What does `hf-stabilizer data clean` do? Applies what is chosen, and writes what it did."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_stabilizer.cli.parsing import AddCommand
+from hf_stabilizer.errors import ConfigurationError, DataError
+
+if TYPE_CHECKING:
+    from hf_stabilizer.data_quality import Cleaned
+
+SWITCHES = {
+    "html": "remove tags, comments and scripts, and resolve entities",
+    "unicode": "mend wrongly decoded text, remove invisible characters, unify (NFC)",
+    "whitespace": "make each run of white space one space",
+    "lowercase": "make all letters small",
+    "drop-empty": "drop rows without text",
+    "drop-conflicts": "drop all rows whose texts stand there with different labels",
+    "drop-duplicates": "of rows with one label and one text keep the first",
+}
+
+
+def add(command: AddCommand) -> None:
+    """Adds `data clean`."""
+    clean = command("clean", _clean, "Clean the texts and rows of a file, as far as is chosen.")
+    clean.add_argument("file", metavar="FILE", help="rows: CSV, TSV, JSON, JSON lines or Parquet")
+    clean.add_argument(
+        "--output", metavar="CLEAN",
+        help="file to write, .parquet, .csv or .jsonl; beside it CLEAN.json says what was done",
+    )  # fmt: skip
+    for name, text in SWITCHES.items():
+        clean.add_argument(f"--{name}", action="store_true", help=text)
+    clean.add_argument(
+        "--drop-leaks", nargs="+", metavar="FILE",
+        help="drop rows whose texts are in these files of validation or test rows",
+    )  # fmt: skip
+    clean.add_argument(
+        "--similarity", type=float, default=1.0, metavar="S",
+        help="least similarity of duplicates and leaks (default: 1, the same text but for case, "
+        "white space and punctuation)",
+    )  # fmt: skip
+    clean.add_argument(
+        "--drop-rows", nargs="+", type=int, default=[], metavar="N",
+        help="drop these rows, counted from 1 below the header",
+    )  # fmt: skip
+    clean.add_argument(
+        "--stop-words", nargs="*", metavar="WORD",
+        help="remove these words (none given: English ones); advised against for transformers",
+    )  # fmt: skip
+    clean.add_argument(
+        "--stem", nargs="?", const="english", metavar="LANGUAGE",
+        help="replace words by their stems; advised against for transformers",
+    )  # fmt: skip
+    clean.add_argument("--dry-run", action="store_true", help="show what would be done")
+
+
+def _clean(args: argparse.Namespace) -> None:
+    from hf_stabilizer.data.reading import read_file
+    from hf_stabilizer.data_quality import clean_rows
+
+    output = _output(args)
+    keys = dict(args.overrides)
+    options = keys.pop("reader_options", None)
+    table = read_file(args.file, key="FILE", options=options)
+    cleaned = clean_rows(
+        table.frame,
+        **{name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SWITCHES},
+        stop_words=False if args.stop_words is None else (args.stop_words or True),
+        stem=args.stem or False,
+        drop_rows=args.drop_rows,
+        drop_leaks=None if args.drop_leaks is None else _other_texts(args.drop_leaks, options, keys),
+        similarity=args.similarity,
+        **keys,
+    )
+    for note in cleaned.notes:
+        print(f"note: {note}", file=sys.stderr)
+    _print(cleaned)
+    if output is not None and not args.dry_run:
+        _write(cleaned, output, args)
+
+
+def _output(args: argparse.Namespace) -> Path | None:
+    """Returns the file to write.
+
+    Raises:
+        ConfigurationError: None is named, or it cannot be written, or is the one that is read.
+    """
+    from hf_stabilizer.records import check_file
+
+    if args.output is None:
+        if args.dry_run:
+            return None
+        raise ConfigurationError("name the file to write with --output, or add --dry-run")
+    path = Path(args.output)
+    if path.suffix not in _WRITERS:
+        raise ConfigurationError(
+            f"--output must end in one of {', '.join(_WRITERS)}, got {args.output!r}"
+        )
+    check_file(path, key="--output", example="clean.parquet")
+    if path.exists() and Path(args.file).exists() and path.samefile(args.file):
+        raise ConfigurationError(
+            f"--output {args.output!r} is the file that is read; name another, so that it stays"
+        )
+    return path
+
+
+def _other_texts(files: list[str], options: Any, keys: dict[str, Any]) -> list[str]:
+    from hf_stabilizer.data.reading import read_file
+    from hf_stabilizer.data_quality.rows import read_source
+
+    texts: list[str] = []
+    for file in files:
+        frame = read_file(file, key="--drop-leaks", options=options).frame
+        read = read_source(frame, plain_labels=True, **keys)
+        texts += read.parts["rows"].texts
+    return texts
+
+
+def _print(cleaned: Cleaned) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    table.add_column("step", no_wrap=True)
+    table.add_column("rows", justify="right", no_wrap=True)
+    table.add_column("example")
+    for step in cleaned.steps:
+        done = f"{len(step.rows)} {'dropped' if step.dropped else 'changed'}"
+        example = ""
+        if step.examples:
+            before, after = step.examples[0]
+            example = before if step.dropped else f"{before!r} -> {after!r}"
+        table.add_row(step.name, done, Text(example))
+    console = Console()
+    console = console if console.is_terminal else Console(width=120)
+    if cleaned.steps:
+        console.print(table)
+    print(f"{len(cleaned.frame)} of {cleaned.rows_before} rows are left")
+
+
+def _write(cleaned: Cleaned, path: Path, args: argparse.Namespace) -> None:
+    from hf_stabilizer.records import versions, write_atomically
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp{path.suffix}")
+    try:
+        _WRITERS[path.suffix](cleaned.frame, temporary)
+    except (ValueError, TypeError, OSError) as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"--output {str(path)!r} cannot be written: {error}") from error
+    temporary.replace(path)
+    record = {
+        "file": args.file,
+        "command": ["hf-stabilizer", *args.argv],
+        **cleaned.to_record(),
+        "versions": versions(),
+    }
+    beside = path.with_suffix(".json")
+    write_atomically(beside, json.dumps(record, indent=2, ensure_ascii=False))
+    print(f"rows: {path}\nrecord: {beside}")
+
+
+_WRITERS: dict[str, Any] = {  # Any: pandas' writers share no type
+    ".parquet": lambda frame, path: frame.to_parquet(path, index=False),
+    ".csv": lambda frame, path: frame.to_csv(path, index=False),
+    ".jsonl": lambda frame, path: frame.to_json(
+        path, orient="records", lines=True, force_ascii=False
+    ),
+}

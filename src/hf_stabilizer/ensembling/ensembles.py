@@ -1,0 +1,401 @@
+"""Is the mean of several models better than the best of them, and how sure is that?
+
+    members --gathering--> answers for the same rows --combining--> the ensemble's answers
+                                  \______________________ judging: scores, interval _____/
+
+    OUTPUT/procedure.json         members, how they were combined, what came of it
+    OUTPUT/predictions.parquet    what the ensemble says of each row
+    OUTPUT/members/               what members said that were asked anew
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hf_stabilizer.ensembling.candidates import Candidate, Found, Named, find_candidates
+from hf_stabilizer.ensembling.combining import (
+    COMBINATIONS,
+    Array,
+    checked_weights,
+    combine as combined,
+)
+from hf_stabilizer.ensembling.gathering import PARTS, Answers, without_lost
+from hf_stabilizer.ensembling.judging import Judge, judge_of, paired_interval
+from hf_stabilizer.ensembling.predicted import prediction_columns
+from hf_stabilizer.ensembling.voices import Rows, configured_metric, gather
+from hf_stabilizer.errors import ConfigurationError, check_choice
+from hf_stabilizer.metrics import greater_is_better, metric_name
+from hf_stabilizer.procedure import Procedure, open_procedure
+from hf_stabilizer.studies import formats
+from hf_stabilizer.studies.statistics import Interval
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# Any in this module: values of settings and outcomes.
+KIND = "ensemble"
+PREDICTIONS = "predictions.parquet"
+WHICH = {
+    "test": "test rows",
+    "validation": "validation rows",
+    "file": "rows of the file",
+    "out-of-fold": "out-of-fold rows",
+}
+
+
+@dataclass(frozen=True)
+class EnsembleMember:
+    """One member beside the others."""
+
+    name: str
+    """Its folder, or recipe and seeds."""
+    score: float | None
+    """On the rows that judge; None without labels."""
+    validation_score: float | None
+    """Its best on the validation rows of its run, as its record has it."""
+    weight: float | None = None
+    """Its share of the mean; None where there is none, as with ranks."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What several models say together, beside what each says."""
+
+    members: tuple[EnsembleMember, ...]
+    """In the order given."""
+    combine: str
+    """How they were combined."""
+    part: str
+    """Which rows judge: "test", "validation", "file" or "out-of-fold"."""
+    metric: str
+    """Name of the score."""
+    greater_is_better: bool
+    """Whether a larger value of it is the better one."""
+    score: float | None
+    """Of the ensemble; None without labels."""
+    difference: float | None
+    """Its score minus that of the best member on the same rows."""
+    interval: Interval | None
+    """Of the difference, 95 %, from resampled rows."""
+    predictions: pd.DataFrame = field(compare=False)
+    """Per row: label where known, `prediction`, `probability_<label>`."""
+    notes: tuple[str, ...] = ()
+    """What to keep in mind, a sentence each."""
+    folder: Path | None = None
+    """Where it was written; None for nowhere."""
+
+    @property
+    def best(self) -> EnsembleMember | None:
+        """The member with the best score on these very rows, which only hindsight knows."""
+        return _best(self.members, "score", self.greater_is_better)
+
+    @property
+    def chosen(self) -> EnsembleMember | None:
+        """The member that its validation score would choose."""
+        return _best(self.members, "validation_score", self.greater_is_better)
+
+    @property
+    def verdict(self) -> str:
+        """One honest sentence: what was won over the best member, and how sure that is."""
+        rows, number = WHICH[self.part], formats.number
+        if self.score is None or self.difference is None or self.best is None:
+            return f"The {rows} have no labels, so nothing was judged."
+        decimals = formats.decimals_for([self.score])
+        best = number(self.best.score, decimals)
+        said = (
+            f"{self.metric} of the ensemble of {len(self.members)} on {len(self.predictions)} "
+            f"{rows} is {number(self.score, decimals)}, that of its best member there {best}: "
+            f"{number(self.difference, decimals, signed=True)}"
+        )
+        if len(self.members) == 1:
+            return f"{said}; an ensemble of one is its member."
+        return f"{said}{self._how_sure(decimals)}."
+
+    def _how_sure(self, decimals: int) -> str:
+        if self.interval is None or self.difference is None:
+            return "; too few rows for an interval"
+        low, high = (formats.number(end, decimals, signed=True) for end in self.interval)
+        is_clear = self.interval.low > 0 or self.interval.high < 0
+        is_better = (self.difference > 0) == self.greater_is_better
+        words = ("a clear gain" if is_better else "a clear loss") if is_clear else "no clear gain"
+        return f" (95 % interval over rows {low} to {high}), {words}"
+
+    def to_records(self) -> dict[str, Any]:
+        """Returns everything but the predictions, in plain values."""
+        return {
+            "members": [asdict(member) for member in self.members],
+            **{name: getattr(self, name) for name in ("combine", "part", "metric", "score")},
+            "rows": len(self.predictions),
+            "difference": self.difference,
+            "interval": list(self.interval) if self.interval is not None else None,
+            "verdict": self.verdict,
+            "notes": list(self.notes),
+        }
+
+
+def ensemble(
+    runs: Named | Iterable[Named],
+    *,
+    combine: str = "mean_probability",
+    weights: Sequence[float] | None = None,
+    recipes: Sequence[str] | None = None,
+    part: str | None = None,
+    file: str | Path | None = None,
+    rows: Dataset | pd.DataFrame | None = None,
+    label_column: str | None = None,
+    metric: str | None = None,
+    batch_size: int = 32,
+    output_dir: str | Path | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Ensemble:
+    """Combines the answers of several models, and judges them beside each member.
+
+    Members are asked only where their runs do not hold the answers already (`predictions.npz`); of
+    a study that is enough, though it keeps the weights of few runs. With an `output_dir` each
+    member is asked once: killed and started again it goes on with the next.
+
+    Weights are fitted on out-of-fold rows alone, so `combine="weighted"` without `weights` takes
+    folders of cross-validations, each of another configuration over the same folds; where they
+    bring test predictions these judge, else the out-of-fold rows do, each by weights that were
+    fitted without its fold. The rows that chose a run's weights fit none.
+
+    Args:
+        runs: Folders of runs, of a study, of checkpoints or models, of cross-validations; or
+            studies as records.
+        combine: "mean_probability", "mean_logit", "rank_mean" or "weighted" (see
+            `hf_stabilizer.ensembling.combining` for the formulas). Mean ranks forget how frequent
+            a class is; for numbers only rank correlations can judge them.
+        weights: One for each member, with "weighted": those of one's own.
+        recipes: Of a study the runs of these alone.
+        part: "test" or "validation"; None: the test rows where there are any.
+        file: Rows to judge on instead, in any format that a configuration can name.
+        rows: The same, in memory.
+        label_column: Column of the right answers of `file` or `rows`; None: as the runs'
+            configuration says; without it nothing is judged.
+        metric: Name of the score; None: that of the first member's run.
+        batch_size: Rows per forward pass, where members are asked.
+        output_dir: Folder for the record and the predictions; None: nothing is written.
+        tell: Called with a line on what is being done.
+
+    Returns:
+        Scores of the members and of the ensemble on the same rows, predictions row by row, and the
+        difference from the best member with its interval.
+
+    Raises:
+        ConfigurationError: Members do not go together (another task, classes, head or rows), one
+            has neither answers nor weights, one diverged, or options clash.
+        DataError: The rows are not as they must be.
+        StudyError: A record cannot be read, or `output_dir` holds something else.
+
+    Example:
+        >>> ensemble("results/rt", combine="median")
+        Traceback (most recent call last):
+            ...
+        hf_stabilizer.errors.ConfigurationError: combine must be one of mean_probability,
+        mean_logit, rank_mean, weighted, got 'median'
+
+    Source: bagging of seeds as in Dietterich 2000, Ensemble Methods in Machine Learning; weights
+    as in Breiman 1996, Stacked Regressions.
+    """
+    check_choice(combine, COMBINATIONS, name="combine")
+    if part is not None:
+        check_choice(part, PARTS, name="part")
+    asked = Rows(file, rows, part, label_column)
+    from hf_stabilizer.ensembling.out_of_fold import ensemble_of_folds, is_folds
+
+    named = [runs] if isinstance(runs, (str, Path)) or not isinstance(runs, Iterable) else [*runs]
+    settings = {
+        "combine": combine,
+        "weights": None if weights is None else list(weights),
+        "metric": metric,
+        **asked.settings,
+    }
+    if any(is_folds(one) for one in named):
+        return ensemble_of_folds(named, asked, settings=settings, output_dir=output_dir)
+    if combine == "weighted" and weights is None:
+        raise ConfigurationError(
+            "weights are fitted on out-of-fold rows alone, and runs have none: name folders of "
+            "cross-validations, give weights of your own, or use combine='mean_probability'"
+        )
+    found = find_candidates(named, recipes=recipes)
+    if weights is not None:
+        checked_weights(weights, len(found.candidates))
+    settings["members"] = [str(one.folder.resolve()) for one in found.candidates]
+    procedure = None if output_dir is None else open_procedure(output_dir, KIND, settings)
+    answers = gather(
+        found.candidates,
+        asked,
+        batch_size=batch_size,
+        folder=None if output_dir is None else Path(output_dir) / "members",
+        tell=tell or _say_nothing,
+    )
+    result = judged(
+        without_lost(answers),
+        [one.run.best_score if one.run is not None else None for one in found.candidates],
+        combine=combine,
+        weights=weights,
+        metric=metric or configured_metric(found.candidates),
+        notes=found.notes,
+        folder=None if output_dir is None else Path(output_dir),
+    )
+    if procedure is not None:
+        write(result, procedure)
+    return result
+
+
+def plan_ensemble(found: Found, asked: Rows) -> Mapping[str, Any]:
+    """Returns what an ensemble would do: which members, and whether they are asked anew."""
+    from hf_stabilizer.ensembling.voices import known_answers
+
+    known = known_answers(found.candidates, asked)
+    return {
+        "members": [candidate.name for candidate in found.candidates],
+        "asked_anew": known is None,
+        "part": asked.part if known is None else known.part,
+        "rows": None if known is None else known.outputs.shape[1],
+        "notes": list(found.notes),
+    }
+
+
+def judged(
+    answers: Answers,
+    validation_scores: Sequence[float | None],
+    *,
+    combine: str,
+    weights: Sequence[float] | None,
+    metric: str,
+    notes: Sequence[str] = (),
+    folder: Path | None = None,
+    together: Array | None = None,
+) -> Ensemble:
+    """Combines answers and scores all sides on the same rows.
+
+    Args:
+        answers: Of all members.
+        validation_scores: Of the members, as their runs have them.
+        combine: How they are combined.
+        weights: With "weighted".
+        metric: Name of the score.
+        notes: What to keep in mind already.
+        folder: Where it will be written.
+        together: What the ensemble says, where it is not `combine` of the answers.
+    """
+    judge = judge_of(metric, answers.kind, combine=combine)
+    found = together
+    if found is None:
+        found = combined(answers.outputs, answers.kind, how=combine, weights=weights)
+    alone = [
+        combined(outputs[None], answers.kind, how="rank_mean" if combine == "rank_mean" else
+                 "mean_probability")
+        for outputs in answers.outputs
+    ]  # fmt: skip
+    scores = [_score(judge, each, answers) for each in alone]
+    shares = _shares(combine, weights, len(alone))
+    name = metric if metric == "loss" else metric_name(metric)
+    up = greater_is_better(name)
+    members = tuple(
+        EnsembleMember(member, score, known, share)
+        for member, score, known, share in zip(
+            answers.names, scores, validation_scores, shares, strict=True
+        )
+    )
+    difference, interval = None, None
+    if answers.labels is not None:
+        known = [score for score in scores if score is not None]
+        best = int(np.argmax(known) if up else np.argmin(known))
+        difference = judge(found, answers.labels) - known[best]
+        interval = paired_interval(found, alone[best], answers.labels, judge)
+    return Ensemble(
+        members=members,
+        combine=combine,
+        part=answers.part,
+        metric=name,
+        greater_is_better=up,
+        score=_score(judge, found, answers),
+        difference=difference,
+        interval=interval,
+        predictions=_table(found, answers),
+        notes=(*notes, *_caution(answers, combine, up, scores)),
+        folder=folder,
+    )
+
+
+def _best(
+    members: Sequence[EnsembleMember], which: str, greater: bool
+) -> EnsembleMember | None:
+    scored = [member for member in members if getattr(member, which) is not None]
+    pick = max if greater else min
+    return pick(scored, key=lambda member: getattr(member, which)) if scored else None
+
+
+def _score(judge: Judge, found: Array, answers: Answers) -> float | None:
+    return None if answers.labels is None else judge(found, answers.labels)
+
+
+def _shares(
+    combine: str, weights: Sequence[float] | None, members: int
+) -> Sequence[float | None]:
+    if combine == "rank_mean":
+        return [None] * members
+    if weights is None:
+        return [1 / members] * members
+    return [float(weight) for weight in checked_weights(weights, members)]
+
+
+def _caution(
+    answers: Answers, combine: str, up: bool, scores: Sequence[float | None]
+) -> list[str]:
+    notes = []
+    if answers.part == "validation":
+        notes.append(
+            "the validation rows chose the weights of the members, so all scores on them are too "
+            "good; test rows judge"
+        )
+    if combine == "rank_mean":
+        notes.append(
+            "ranks depend on the rows that are ranked together: one row by itself has none, and "
+            "each class comes out about as often as any other"
+        )
+    if len(answers.names) > 1 and all(score is not None for score in scores):
+        notes.append(
+            "the best member is the best with hindsight; who picks one by validation seldom gets it"
+        )
+    return notes
+
+
+def _table(found: Array, answers: Answers) -> pd.DataFrame:
+    predicted = prediction_columns(found, answers.kind, answers.label_names)
+    if answers.labels is not None:
+        predicted.insert(0, "label", _label_words(answers))
+    return predicted
+
+
+def _label_words(answers: Answers) -> list[Any]:
+    names, labels = answers.label_names, answers.labels
+    assert labels is not None
+    if answers.kind == "regression" or names is None:
+        return list(labels.tolist())
+    if labels.ndim == 2:
+        return [[names[place] for place in np.flatnonzero(row)] for row in labels]
+    return [names[int(place)] for place in labels]
+
+
+def write(result: Ensemble, procedure: Procedure) -> None:
+    """Writes the record and the predictions into the folder of the result."""
+    assert result.folder is not None
+    temporary = result.folder / f".{PREDICTIONS}.tmp"
+    result.predictions.to_parquet(temporary)
+    temporary.replace(result.folder / PREDICTIONS)
+    procedure.ended(result.folder, **result.to_records())
+
+
+def _say_nothing(line: str) -> None:
+    """Where nobody listens."""
+
+

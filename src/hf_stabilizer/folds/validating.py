@@ -1,0 +1,314 @@
+"""How is a configuration cross-validated? Divide, train, put together, score.
+
+pool --folds--> K x S runs --predictions--> out-of-fold rows --metrics--> scores
+                           --predictions--> test rows, averaged over all runs
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from hf_stabilizer.errors import ConfigurationError, StabilizerError, StudyError, check_whole
+from hf_stabilizer.folds.files import parts_of, write_folds
+from hf_stabilizer.folds.outputs import Array, Kind, averaged, on_test_rows, out_of_fold
+from hf_stabilizer.folds.planning import ChooseOn, FoldPlan, plan_folds
+from hf_stabilizer.folds.record import (
+    FOLDS_FILE,
+    KIND,
+    OUT_OF_FOLD,
+    OUT_OF_FOLD_RUNS,
+    STUDY,
+    TEST_PREDICTIONS,
+    CrossValidation,
+    FoldScore,
+    TestScore,
+)
+from hf_stabilizer.folds.tables import answer_columns, folds_table, out_of_fold_table
+from hf_stabilizer.metrics import greater_is_better
+from hf_stabilizer.procedure import FILE, Procedure, open_procedure
+from hf_stabilizer.studies.executors.remote_folder import is_url
+from hf_stabilizer.studies.members import run_members
+from hf_stabilizer.studies.question import NOT_COMPARED
+from hf_stabilizer.studies.study import Study
+
+logger = logging.getLogger(__name__)
+
+# Any in this module: whatever YAML can say, and labels of whatever kind the task has.
+ROWS = "rows"
+"""Folder with the files of the folds."""
+
+
+def cross_validate(
+    config: str | Path | Mapping[str, Any],
+    *,
+    folds: int | None = None,
+    output_dir: str | Path,
+    runs: int = 1,
+    first_seed: int = 1,
+    fold_column: str | None = None,
+    stratify: bool = True,
+    choose_on: ChooseOn = "nothing",
+    inner_size: float = 0.1,
+    recipe: str | None = None,
+    executor: Executor | str | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    launcher: str | None = None,
+    retry_failed: bool = False,
+    keep_models: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    command: str = "",
+    console: Console | None = None,
+) -> CrossValidation:
+    """Trains one model per fold and seed on the other folds, and scores each row by them alone.
+
+    The pool that is divided holds the training and the validation rows of the configuration, at
+    most `max_train_rows` of them; test rows stay apart and are predicted by the mean of all models.
+    `group_column` keeps groups together; `split_seed` decides the division. The division keeps the
+    shares of the labels (see `assign_folds`).
+
+    By default no row chooses between weights: the last ones are kept, so that a fold's rows only
+    score. With `choose_on="inner"` a share of a fold's training rows chooses. With "fold" the rows
+    of the fold choose as well as score, as is often done; then all scores are optimistic, and it
+    is said.
+
+    Killed and started again it repeats no run that was finished; other settings are refused.
+
+    Args:
+        config: Path of a YAML file, or a mapping with the same keys; no seeds in it.
+        folds: Number of folds, 2 or more; None: 5, or as many as the column has values.
+        output_dir: Folder; made, or it holds the same cross-validation from before.
+        runs: S, runs per fold. Run k of every fold has head, data and dropout seed
+            `first_seed + k - 1`.
+        first_seed: Seed of the first run.
+        fold_column: A column that says in which fold each row lies; one fold for each value.
+        stratify: Keep the shares of the labels, of numbers those of ten bins.
+        choose_on: What chooses the weights of a fold: "nothing", "inner" or "fold".
+        inner_size: Share of a fold's training rows that chooses with "inner", in (0, 1).
+        recipe: Name of a recipe that ships, or a YAML file, laid over the configuration.
+        executor: Where runs execute, as in `run_study`; so are the next three.
+        workers: Processes on this machine.
+        address: Address of a running cluster.
+        launcher: Command line that trains each run in several processes.
+        retry_failed: Repeat runs that raised.
+        keep_models: Keep the model of every run; False: one for each fold, that of the run with
+            the best score on its validation rows. With "inner" and test rows all are kept.
+        overrides: Single keys that beat file and recipe.
+        command: The command line that makes it again, for reports.
+        console: Where progress is shown; None: standard error.
+
+    Returns:
+        Scores per fold, over folds, and on all out-of-fold rows at once.
+
+    Raises:
+        ConfigurationError: An option or the configuration cannot be right; before any run.
+        DataError: The rows cannot be divided so: fewer groups than folds, for instance; likewise.
+        StudyError: The folder holds something else, or all runs of a fold failed.
+
+    Example:
+        >>> cross_validate({"model_name_or_path": "x", "seed": 3}, output_dir="out")
+        Traceback (most recent call last):
+            ...
+        hf_stabilizer.errors.ConfigurationError: a cross-validation sets the seeds itself, and the
+        configuration gives seed; leave that out, and name first_seed instead
+
+    Source: Kohavi, "A study of cross-validation and bootstrap for accuracy estimation and model
+    selection", IJCAI 1995 (stratified folds); on why choosing on the rows that score is optimistic
+    Cawley and Talbot 2010, JMLR 11, section 5.
+    """
+    check_whole(first_seed, "from 0 up", name="first_seed")
+    plan = plan_folds(
+        config,
+        folds=folds,
+        fold_column=fold_column,
+        stratify=stratify,
+        choose_on=choose_on,
+        inner_size=inner_size,
+        runs=runs,
+        recipe=recipe,
+        overrides=overrides,
+    )
+    folder = _folder(output_dir)
+    for fold in range(len(plan.names)):
+        parts_of(plan, fold)  # what cannot be divided is told before anything is written
+    procedure = open_procedure(folder, KIND, _settings(plan, fold_column, stratify, first_seed))
+    if procedure.is_over and not retry_failed:
+        return CrossValidation.from_folder(folder)
+    _say(plan)
+    values = plan.configuration.values
+    members = write_folds(plan, folder / ROWS)
+    folds_table(plan).to_parquet(folder / FOLDS_FILE, index=False)
+    with _forgotten_if_refused(folder):
+        study = run_members(
+            {key: values[key] for key in plan.configuration.given if key != "output_dir"},
+            members,
+            runs=runs,
+            first_seed=first_seed,
+            output_dir=folder / STUDY,
+            executor=executor,
+            workers=workers,
+            address=address,
+            launcher=launcher,
+            retry_failed=retry_failed,
+            keep_models=keep_models or (choose_on == "inner" and plan.pool.splits.test is not None),
+            command=command,
+            console=console,
+        )
+    return _concluded(plan, study, procedure, folder)
+
+
+def _folder(output_dir: str | Path) -> Path:
+    if is_url(output_dir):
+        raise ConfigurationError(
+            f"output_dir {str(output_dir)!r}: the rows of the folds are files that all runs read; "
+            "name a folder that all machines see"
+        )
+    return Path(output_dir)
+
+
+def _say(plan: FoldPlan) -> None:
+    for note in plan.notes:
+        logger.info(note)
+    for caution in plan.cautions:
+        logger.warning(caution)
+
+
+@contextlib.contextmanager
+def _forgotten_if_refused(folder: Path) -> Iterator[None]:
+    """Takes everything away again where no run was begun, so that mended settings are taken."""
+    try:
+        yield
+    except StabilizerError:
+        if not any((folder / STUDY).glob("runs/*/*")):
+            for name in (ROWS, STUDY):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            for name in (FOLDS_FILE, FILE):
+                (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # It holds what was there before.
+                folder.rmdir()
+        raise
+
+
+def _settings(
+    plan: FoldPlan, fold_column: str | None, stratify: bool, first_seed: int
+) -> dict[str, Any]:
+    """Everything that decides what comes of it, the rows themselves by their fingerprint."""
+    values = plan.configuration.recorded
+    rows = [plan.pool.rows.to_json(orient="values"), list(plan.places)]
+    return {
+        **{key: value for key, value in values.items() if key not in NOT_COMPARED},
+        "folds": len(plan.names),
+        "fold_column": fold_column,
+        "stratify": stratify,
+        "choose_on": plan.choose_on,
+        "inner_size": plan.inner_size if plan.choose_on == "inner" else None,
+        "runs": plan.runs,
+        "first_seed": first_seed,
+        "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12],
+    }
+
+
+def _concluded(plan: FoldPlan, study: Study, procedure: Procedure, folder: Path) -> CrossValidation:
+    kind = Kind.of(plan)
+    by_seed = out_of_fold(plan, study, kind)
+    _check_complete(plan, study, by_seed)
+    out_of_fold_table(plan, kind, averaged(by_seed)).to_parquet(folder / OUT_OF_FOLD, index=False)
+    tables = [out_of_fold_table(plan, kind, one).assign(seed=seed) for seed, one in by_seed.items()]
+    whole = pd.concat(tables, ignore_index=True)
+    whole[_said(by_seed)].to_parquet(folder / OUT_OF_FOLD_RUNS, index=False)
+    found = CrossValidation(
+        metric=_deciding(plan),
+        greater_is_better=greater_is_better(_deciding(plan)),
+        choose_on=plan.choose_on,
+        folds=tuple(_fold_score(plan, kind, by_seed, fold) for fold in range(len(plan.names))),
+        pooled=kind.score(averaged(by_seed), plan.pool.labels),
+        pooled_by_seed={
+            str(seed): kind.score(one, plan.pool.labels)
+            for seed, one in by_seed.items()
+            if _answered(one).all()
+        },
+        test=_test_score(plan, study, kind, folder),
+        notes=(*plan.cautions, *_failures(study)),
+        folder=folder,
+    )
+    procedure.ended(folder, **found.to_records())
+    return found
+
+
+def _deciding(plan: FoldPlan) -> str:
+    """The metric that decides; the loss is of a model, not of out-of-fold rows."""
+    metric = plan.configuration.metric
+    return metric if metric in plan.configuration.metrics else plan.configuration.metrics[0]
+
+
+def _answered(probabilities: Array) -> Any:
+    """Which rows have a prediction."""
+    return ~np.isnan(probabilities).all(axis=1)
+
+
+def _said(by_seed: Mapping[int, Array]) -> Any:
+    return np.concatenate([_answered(one) for one in by_seed.values()])
+
+
+def _check_complete(plan: FoldPlan, study: Study, by_seed: Mapping[int, Array]) -> None:
+    """Raises StudyError if a fold has no predictions at all."""
+    answered = np.zeros(len(plan.places), dtype=bool)
+    for one in by_seed.values():
+        answered |= _answered(one)
+    for fold, name in enumerate(plan.names):
+        if not answered[plan.rows_of(fold)].all():
+            reasons = "; ".join(dict.fromkeys(run.reason for run in study.of(name) if run.reason))
+            raise StudyError(
+                f"no run of {name} has predictions ({reasons or 'none was kept'}), so its rows "
+                "have no score; mend the cause and start again with retry_failed: the other folds "
+                "are not repeated"
+            )
+
+
+def _failures(study: Study) -> list[str]:
+    return [
+        f"{run.recipe}, seed {run.seeds['seed']}: {run.reason}"
+        for run in study.runs
+        if run.status == "failed"
+    ]
+
+
+def _fold_score(plan: FoldPlan, kind: Kind, by_seed: Mapping[int, Array], fold: int) -> FoldScore:
+    train, _, held_out = parts_of(plan, fold)
+    labels = [plan.pool.labels[row] for row in held_out]
+    scores = {
+        str(seed): kind.score(one[held_out], labels)
+        for seed, one in by_seed.items()
+        if _answered(one[held_out]).all()
+    }
+    means = {
+        name: float(np.mean([one[name] for one in scores.values()]))
+        for name in next(iter(scores.values()))
+    }
+    return FoldScore(plan.names[fold], len(held_out), len(train), means, scores)
+
+
+def _test_score(plan: FoldPlan, study: Study, kind: Kind, folder: Path) -> TestScore | None:
+    """Writes the mean prediction for the test rows, and scores it beside those of each run."""
+    test, metric = plan.pool.splits.test, _deciding(plan)
+    by_run = on_test_rows(plan, study, kind)
+    if test is None or not by_run:
+        return None
+    labels = list(test[plan.pool.splits.label_column][:])
+    mean = averaged(by_run)
+    table = pd.DataFrame({"row": range(len(labels)), **answer_columns(kind, mean, labels)})
+    table.to_parquet(folder / TEST_PREDICTIONS, index=False)
+    single = {name: kind.score(one, labels)[metric] for name, one in by_run.items()}
+    return TestScore(len(labels), kind.score(mean, labels), single)

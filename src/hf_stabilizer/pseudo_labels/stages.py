@@ -1,0 +1,257 @@
+"""How do teachers, labels and students follow from one another? Stage by stage, each resumable.
+
+    FOLDER/rows/                          what learns and what judges, by fold
+    FOLDER/teachers/round-R/              teachers, as runs of a study
+    FOLDER/labels/round-R/ARM.parquet     true and pseudo-labelled rows together, with provenance
+    FOLDER/labels/round-R/ARM.json        how they came to be these; written last
+
+A teacher is not scored while it learns and keeps its last weights, so that no validation row has a
+part in a label: neither in the weights, nor in the choice of weights, nor in a threshold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from hf_stabilizer.errors import DataError, StudyError
+from hf_stabilizer.pseudo_labels.labelling import label_rows
+from hf_stabilizer.pseudo_labels.parts import Part
+from hf_stabilizer.pseudo_labels.provenance import PROBABILITIES, check_names, joined
+from hf_stabilizer.pseudo_labels.question import LONG_CONTROL, Question
+from hf_stabilizer.pseudo_labels.teachers import read_teachers
+from hf_stabilizer.records import write_atomically
+from hf_stabilizer.silent_mistakes.timetable import planned_steps
+from hf_stabilizer.studies.members import folder_of, run_members
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+
+# Any in this module: values of configuration keys.
+TEACHER_KEYS: Mapping[str, Any] = {
+    "eval_strategy": "no",
+    "evaluations_per_epoch": 0,
+    "save_strategy": "no",
+    "load_best_model_at_end": False,
+    "test_file": None,
+}
+"""What a teacher's run sets: no row judges it."""
+TEACHER_SEEDS = 1000
+"""Seeds between students and teachers, and between rounds: no student is the twin of a teacher."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows of one arm and part, true and pseudo-labelled, as they lie on disk."""
+
+    file: Path
+    """The rows."""
+    rows: int
+    """How many, true ones counted."""
+    told: Mapping[str, Any]
+    """How the pseudo-labelled ones came to be these."""
+
+    @property
+    def sentence(self) -> str:
+        """How many were kept, and why not the others."""
+        return str(self.told["sentence"])
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where stages work, and with what."""
+
+    question: Question
+    """What is asked."""
+    folder: Path
+    """Folder of the procedure."""
+    parts: tuple[Part, ...]
+    """The rows."""
+    unlabelled: pd.DataFrame
+    """Rows to label."""
+    console: Console
+    """Where progress is told."""
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    """What executes the runs, as keyword arguments of `run_study`."""
+
+    def say(self, sentence: str) -> None:
+        """Tells how far it is."""
+        self.console.print(sentence, highlight=False, markup=False)
+
+
+def read_unlabelled_rows(question: Question, part: Part) -> pd.DataFrame:
+    """Returns the unlabelled rows, whose texts were checked with the others.
+
+    Raises:
+        DataError: There are none.
+    """
+    rows = part.splits.unlabelled
+    if rows is None or not len(rows):
+        raise DataError(
+            f"there is no unlabelled text: unlabelled_file="
+            f"{question.configuration.data.unlabelled_file!r} holds no rows"
+        )
+    splits = part.splits
+    check_names([*splits.text_columns, *splits.choice_columns, str(splits.label_column)])
+    frame: pd.DataFrame = rows.to_pandas()
+    return frame
+
+
+def all_rounds(workshop: Workshop) -> dict[tuple[str, str], Labelled]:
+    """Goes through all rounds, and returns the rows of the last one by arm and part."""
+    found: dict[tuple[str, str], Labelled] = {}
+    for round in range(1, workshop.question.rounds + 1):
+        teachers = _teachers(workshop, round, found)
+        found = {
+            (arm, part.name): _label(workshop, round, arm, part, teachers[arm, part.name])
+            for arm in workshop.question.arms
+            for part in workshop.parts
+        }
+    return found
+
+
+def _teachers(
+    workshop: Workshop, round: int, taught: Mapping[tuple[str, str], Labelled]
+) -> dict[tuple[str, str], list[Path]]:
+    """Returns the folders of the teachers of each arm and part, trained where they are not."""
+    question, parts = workshop.question, workshop.parts
+    arms = [(arm, part) for arm in question.arms for part in parts]
+    if round == 1 and not isinstance(question.teachers, int):
+        given = [Path(folder) for folder in question.teachers]
+        return {(arm, part.name): given for arm, part in arms}
+    if round == 1:  # The same for every arm.
+        names = {(arm, part.name): part.member("teacher") for arm, part in arms}
+        members = {part.member("teacher"): {**part.keys, **TEACHER_KEYS} for part in parts}
+    else:
+        names = {(arm, part.name): part.member(arm) for arm, part in arms}
+        members = {
+            part.member(arm): {
+                **student_keys(question, part, taught[arm, part.name]),
+                **TEACHER_KEYS,
+            }
+            for arm, part in arms
+        }
+    trained = _train(workshop, round, members)
+    return {place: trained[name] for place, name in names.items()}
+
+
+def _train(
+    workshop: Workshop, round: int, members: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[Path]]:
+    question = workshop.question
+    workshop.say(f"Round {round}: {question.count} teachers{_each(members)} ...")
+    study = run_members(
+        question.given,
+        members,
+        runs=question.count,
+        first_seed=question.first_seed + TEACHER_SEEDS * round,
+        output_dir=workshop.folder / "teachers" / f"round-{round}",
+        console=workshop.console,
+        **workshop.engine,
+    )
+    for run in study.runs:
+        if run.status != "finished":
+            raise StudyError(
+                f"the teacher {run.recipe} {run.name} failed ({run.reason}), so nothing can be "
+                "labelled; see its traceback.txt, mend the cause and start again with retry_failed"
+            )
+    return {name: [folder_of(study, run) for run in study.of(name)] for name in members}
+
+
+def _each(members: Mapping[str, Any]) -> str:
+    return f" for each of {', '.join(members)}" if len(members) > 1 else ""
+
+
+def _label(workshop: Workshop, round: int, arm: str, part: Part, teachers: list[Path]) -> Labelled:
+    """Labels the rows of one arm and part, or returns what was labelled before."""
+    folder = workshop.folder / "labels" / f"round-{round}"
+    file, record = (folder / f"{part.member(arm)}.{ending}" for ending in ("parquet", "json"))
+    if not record.is_file():
+        _write_labels(workshop, round, arm, part, teachers, file)
+    told = json.loads(record.read_text(encoding="utf-8"))
+    labelled = Labelled(file, told["rows"], told)
+    workshop.say(f"Round {round}, {part.member(arm)}: {labelled.sentence}.")
+    return labelled
+
+
+def _write_labels(
+    workshop: Workshop, round: int, arm: str, part: Part, teachers: list[Path], file: Path
+) -> None:
+    question, splits = workshop.question, part.splits
+    found = label_rows(
+        read_teachers(teachers),
+        workshop.unlabelled,
+        question.options,
+        sampling_rate=question.arms[arm],
+        held_out=part.held_out,
+        labelled=splits.train,
+        round=round,
+        text_columns=splits.text_columns,
+        choice_columns=splits.choice_columns,
+        label_column=splits.label_column,
+    )
+    rows = joined(splits, found.rows)
+    _write_rows(rows, file)
+    told = {
+        **found.recorded(),
+        "sentence": str(found),
+        "rows": len(rows),
+        "teachers": [str(folder) for folder in teachers],
+    }
+    write_atomically(file.with_suffix(".json"), json.dumps(told, indent=2))
+
+
+def _write_rows(rows: Dataset, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    rows.to_parquet(str(temporary))
+    temporary.replace(file)
+
+
+def student_keys(question: Question, part: Part, labelled: Labelled) -> dict[str, Any]:
+    """Returns the configuration keys of a student's run: its rows, and how long it learns."""
+    keys = {**part.keys, "train_file": str(labelled.file.resolve())}
+    if question.options.soft and part.splits.soft_label_column is None:
+        keys["soft_label_column"] = PROBABILITIES
+    return {**keys, **_as_long(question, len(part.splits.train), labelled.rows)}
+
+
+def _as_long(question: Question, true_rows: int, rows: int) -> dict[str, Any]:
+    """Keys that let a run on more rows take as many steps, and looks, as one on the true rows."""
+    args = question.configuration.arguments(output_dir="unused")
+    if question.equal == "epochs" or args.max_steps > 0:
+        return {}
+    steps, per_epoch = planned_steps(args, true_rows)
+    _, longer = planned_steps(args, rows)
+    assert per_epoch  # the rows have a number
+    assert longer
+    looks = args.evaluations_per_epoch
+    more = {"evaluations_per_epoch": max(1, round(looks * longer / per_epoch))} if looks else {}
+    return {"max_steps": steps, **more}
+
+
+def long_control(question: Question, part: Part, rows: int) -> dict[str, dict[str, Any]]:
+    """Returns the control that takes as many steps as the longest arm, where arms are longer.
+
+    Args:
+        question: What is asked.
+        part: Whose rows with true labels it learns.
+        rows: Rows of the arm with most rows.
+    """
+    args = question.configuration.arguments(output_dir="unused")
+    if question.equal == "steps" or args.max_steps > 0:
+        return {}
+    steps, longer = planned_steps(args, rows)
+    _, per_epoch = planned_steps(args, len(part.splits.train))
+    assert per_epoch  # the rows have a number
+    assert longer
+    looks = args.evaluations_per_epoch
+    fewer = {"evaluations_per_epoch": max(1, round(looks * per_epoch / longer))} if looks else {}
+    return {LONG_CONTROL: {**part.keys, "max_steps": steps, **fewer}}

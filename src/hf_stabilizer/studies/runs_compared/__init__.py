@@ -1,0 +1,1 @@
+"""What did runs of whatever procedures do differently, and what were their scores?"""

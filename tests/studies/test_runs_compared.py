@@ -1,0 +1,195 @@
+"""Are finished runs of any procedure set side by side, with what differs and nothing else?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_stabilizer import ConfigurationError, Run, StudyError, compare_runs
+from hf_stabilizer.cli import main
+from hf_stabilizer.procedure import open_procedure
+from hf_stabilizer.records import write_run
+from hf_stabilizer.studies.runs_compared.page import render
+
+Write = Callable[..., None]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes the record of a run."""
+
+    def write(folder: str, score: float | None, seed: int = 1, **settings: Any) -> None:
+        run = Run(
+            settings.pop("recipe", "plain"),
+            {"seed": seed},
+            settings.pop("status", "finished"),
+            metric=settings.pop("metric", "accuracy"),
+            greater_is_better=settings.pop("greater_is_better", True),
+            best_score=score,
+            configuration={"learning_rate": 1e-4, "output_dir": folder, "seed": seed, **settings},
+        )
+        write_run(run, tmp_path / folder / "run.json")
+
+    return write
+
+
+def test_only_settings_that_differ_are_told_and_neither_seeds_nor_folders(
+    write: Write, tmp_path: Path
+) -> None:
+    write("a", 0.5, seed=1, weight_decay=0.0)
+    write("b", 0.7, seed=2, weight_decay=0.1)
+    assert compare_runs(tmp_path).differing == ("weight_decay",)
+
+
+def test_by_hand_matched_runs_tell_an_effect_that_means_over_all_runs_hide(
+    write: Write, tmp_path: Path
+) -> None:
+    # With max_steps 10 the larger rate gains .1 twice; the third run at 2e-4 has fewer steps.
+    write("a", 0.80, seed=1, learning_rate=1e-4, max_steps=10)
+    write("b", 0.82, seed=2, learning_rate=1e-4, max_steps=10)
+    write("c", 0.90, seed=1, learning_rate=2e-4, max_steps=10)
+    write("d", 0.92, seed=2, learning_rate=2e-4, max_steps=10)
+    write("e", 0.30, seed=1, learning_rate=2e-4, max_steps=1)
+    found = compare_runs(tmp_path)
+    assert set(found.factors) == {("learning_rate",), ("max_steps",)}
+    by_value = {effect.value: effect for effect in found.effects(["learning_rate"])}
+    lower, upper = by_value["0.0001",], by_value["0.0002",]
+    assert upper.against is None  # it has the most runs
+    assert lower.differences == pytest.approx((-0.1, -0.1))
+    assert lower.mean_difference == pytest.approx(-0.1)
+    assert lower.p_value == 0.5  # two pairs: 2 of 4 signs
+    assert upper.mean == pytest.approx((0.90 + 0.92 + 0.30) / 3)
+
+
+def test_settings_that_change_together_are_one_factor(write: Write, tmp_path: Path) -> None:
+    write("a", 0.5)
+    write("b", 0.6, averaging="swa", averaging_start=0.5)
+    write("c", 0.7, averaging="swa", averaging_start=0.5, weight_decay=0.1)
+    found = compare_runs(tmp_path)
+    assert found.factors == (("averaging", "averaging_start"), ("weight_decay",))
+    second = found.effects(("averaging", "averaging_start"))
+    assert {one.value for one in second} == {("(default)",) * 2, ("swa", "0.5")}
+
+
+def test_groups_come_with_the_best_mean_first_in_the_metric_s_own_direction(
+    write: Write, tmp_path: Path
+) -> None:
+    for folder, score, rate in (("a", 0.9, 1e-4), ("b", 0.7, 1e-4), ("c", 0.6, 2e-4)):
+        options = {"metric": "rmse", "greater_is_better": False, "learning_rate": rate}
+        write(folder, score, seed=ord(folder), **options)
+    groups = compare_runs(tmp_path).groups
+    assert [(g.values, g.mean, len(g.runs)) for g in groups] == [
+        (("0.0002",), 0.6, 1),
+        (("0.0001",), pytest.approx(0.8), 2),
+    ]
+
+
+def test_runs_know_which_procedure_made_them(write: Write, tmp_path: Path) -> None:
+    open_procedure(tmp_path / "labels", "pseudo-label", {"threshold": 0.9})
+    write("labels/study/runs/control/s1", 0.5)
+    write("alone", 0.6)
+    found = compare_runs([tmp_path / "labels", tmp_path / "alone"])
+    assert found.differing == ("procedure",)
+    assert [one.procedure for one in found.runs] == ["pseudo-label", "train"]
+
+
+def test_a_run_that_is_named_twice_counts_once(write: Write, tmp_path: Path) -> None:
+    write("a", 0.5)
+    assert len(compare_runs([tmp_path, tmp_path / "a"]).runs) == 1
+
+
+def test_runs_without_a_score_are_named_and_stopped_ones_have_none(
+    write: Write, tmp_path: Path
+) -> None:
+    write("a", 0.5)
+    write("b", None, status="failed")
+    write("c", 0.9, status="stopped")
+    found = compare_runs(tmp_path)
+    assert [one.score for one in found.runs] == [0.5]
+    assert sorted(text.rpartition("/")[2] for text in found.left_out) == [
+        "b: failed, without a score",
+        "c: stopped, without a score",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (None, "judged by different metrics (accuracy, f1)"),
+        ("acuracy", "no run has the metric 'acuracy'; did you mean accuracy?"),
+    ],
+)
+def test_an_open_metric_is_refused(
+    write: Write, tmp_path: Path, metric: str | None, message: str
+) -> None:
+    write("a", 0.5)
+    write("b", 0.6, metric="f1")
+    with pytest.raises(ConfigurationError) as error:
+        compare_runs(tmp_path, metric=metric)
+    assert message in str(error.value)
+
+
+def test_folders_without_runs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="there is no folder"):
+        compare_runs(tmp_path / "nowhere")
+    with pytest.raises(StudyError):
+        compare_runs(tmp_path)
+
+
+def test_runs_of_any_trainer_are_read_too(tmp_path: Path) -> None:
+    for seed, score in ((1, 0.7), (2, 0.9)):
+        folder = tmp_path / f"plain-seed-{seed}"
+        folder.mkdir()
+        log = [{"step": 9, "eval_f1": score}]
+        state = {"global_step": 9, "max_steps": 9, "log_history": log}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+    found = compare_runs(tmp_path, metric="f1")
+    assert [one.score for one in found.runs] == [0.7, 0.9]
+
+
+def test_the_command_writes_page_and_table_and_escapes_what_it_shows(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("a", 0.5, note="[bold]<b>")
+    write("b", 0.6, note="plain")
+    page, lines = tmp_path / "out" / "page.html", tmp_path / "runs.csv"
+    main(["compare", str(tmp_path), "--output", str(page), "--csv", str(lines)])
+    shown = capsys.readouterr().out
+    assert "[bold]<b>" in shown
+    assert "2 runs by accuracy, greater is better" in " ".join(shown.split())
+    text = page.read_text(encoding="utf-8")
+    assert "[bold]&lt;b&gt;" in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert lines.read_text().splitlines()[0] == "folder,note,seed,metric,score"
+
+
+def test_the_command_speaks_to_machines(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("a", 0.5)
+    write("b", 0.6, max_steps=3)
+    main(["compare", str(tmp_path), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["metric"], told["differing"]) == ("accuracy", ["max_steps"])
+    assert [run["score"] for run in told["runs"]] == [0.5, 0.6]
+
+
+def test_many_settings_stand_in_one_column(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("a", 0.5)
+    write("b", 0.6, **{f"key_{number}": number for number in range(7)})
+    main(["compare", str(tmp_path)])
+    assert "key_0=0, key_1=1" in capsys.readouterr().out
+
+
+def test_runs_that_differ_in_nothing_are_shown_as_well(write: Write, tmp_path: Path) -> None:
+    write("a", 0.5, seed=1)
+    write("b", 0.6, seed=2)
+    found = compare_runs(tmp_path)
+    assert found.factors == ()
+    assert "No setting differs; only seeds do." in render(found)
