@@ -515,3 +515,87 @@ def _vote(votes, kind):
 def soft_threshold(weights: list[float], threshold: float) -> list[float]:
     """sign(w) max(|w| - threshold, 0), one weight at a time."""
     return [(1 if w > 0 else -1) * max(abs(w) - threshold, 0.0) for w in weights]
+
+
+def calibration_error(probabilities: list[list[float]], labels: list[int], bins: int) -> float:
+    """Guo et al. 2017, equation 3: one bin after the other, ((m - 1)/M, m/M]."""
+    total = 0.0
+    for m in range(1, bins + 1):
+        rows = [
+            (max(p), p.index(max(p)) == label)
+            for p, label in zip(probabilities, labels, strict=True)
+            if (m - 1) / bins < max(p) <= m / bins
+        ]
+        if rows:
+            confidence = sum(c for c, _ in rows) / len(rows)
+            right = sum(r for _, r in rows) / len(rows)
+            total += len(rows) / len(labels) * abs(right - confidence)
+    return total
+
+
+def entropy(probabilities: list[float]) -> float:
+    """-sum p ln p, in nats."""
+    return -sum(p * math.log(p) for p in probabilities if p > 0)
+
+
+def token_cross_entropies(logits, labels, shift):
+    """-ln softmax of the label at each position, token by token; -100 where there is no label."""
+    rows = []
+    for row, ids in zip(logits, labels, strict=True):
+        pairs = list(zip(row[:-1], ids[1:], strict=True)) if shift else zip(row, ids, strict=True)
+        rows.append(
+            [
+                -100.0
+                if label == -100
+                else math.log(sum(math.exp(x) for x in words)) - words[label]
+                for words, label in pairs
+            ]
+        )
+    return rows
+
+
+def lowest_names(names: list[str], blocks: list[str], head: list[str], num_layers: int) -> set[str]:
+    """What `transfer_layers` brings: all but the head and the blocks from `num_layers` on.
+
+    `blocks` are the paths of the blocks from the input upwards, `head` how the names begin that
+    stand above them.
+    """
+    brought = set()
+    for name in names:
+        is_above = any(name.startswith(f"{path}.") for path in blocks[num_layers:])
+        if not is_above and not any(name.startswith(path) for path in head):
+            brought.add(name)
+    return brought
+
+
+def mean_rank(outputs: list[list[list[float]]]) -> list[list[float]]:
+    """Mean over members of the scaled rank of each class's probability over the rows, by counting.
+
+    The rank of a value is the number of smaller ones plus half of the other equal ones.
+    """
+    members, rows, classes = len(outputs), len(outputs[0]), len(outputs[0][0])
+    means = [[0.0] * classes for _ in range(rows)]
+    for member in outputs:
+        chances = []
+        for row in member:
+            total = sum(math.exp(z) for z in row)
+            chances.append([math.exp(z) / total for z in row])
+        for r in range(rows):
+            for c in range(classes):
+                smaller = sum(chances[s][c] < chances[r][c] for s in range(rows))
+                equal = sum(chances[s][c] == chances[r][c] for s in range(rows)) - 1
+                means[r][c] += (smaller + equal / 2) / (rows - 1) / members
+    return means
+
+
+def best_weight_of_two(first: list[float], second: list[float], steps: int = 10_000) -> float:
+    """Share of the first of two members with the smallest log loss, by trying a fine grid.
+
+    `first` and `second` hold the probability that each gives to the right answer of each row.
+    """
+
+    def loss(share: float) -> float:
+        mixed = [share * p + (1 - share) * q for p, q in zip(first, second, strict=True)]
+        return -sum(math.log(p) for p in mixed)
+
+    return min((step / steps for step in range(steps + 1)), key=loss)

@@ -61,8 +61,9 @@ ABOVE = {
     ),
     *("data", "tasks", "models", "metrics", "scores", "outcome", "run", "studies"),
     *("data_quality", "augmentation"),
-    *("predictions", "prediction_recorder", "procedure", "folds"),
-    *("prediction",),
+    *("predictions", "prediction_recorder", "procedure", "control_study", "synthesis", "folds"),
+    *("prediction", "ensembling"),
+    *("pretraining",),
     *("pseudo_labels",),
     *("rate_figure",),
     *("probing", "probe_record", "probe_view", "readouts", "dead_pooler"),
@@ -73,6 +74,7 @@ LIGHT = [
     *("errors", "records", "outcome", "recipes", "learning_rates", "data", "tasks", "models"),
     "data_quality",
     *("metrics", "cli", "checkpoints", "predictions", "procedure"),
+    *("prediction", "ensembling.ensembles", "ensembling.soups", "ensembling.predicting"),
     *("pseudo_labels.options", "pseudo_labels.judgement", "pseudo_labels.selection"),
     *("pseudo_labels.held_out", "pseudo_labels.labelling"),
     *("studies.study", "studies.statistics", "studies.comparison", "studies.verdict"),
@@ -82,6 +84,7 @@ LIGHT = [
     *("studies.past_runs", "studies.commands", "studies.ablations.ablation"),
     *("studies.ablations.ablation_view", "studies.early_stopping.choosing"),
     *("studies.early_stopping.stopping", "studies.seeds", "studies.runs_compared"),
+    "studies.sweeps",
 ]
 
 

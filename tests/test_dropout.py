@@ -133,7 +133,7 @@ def test_what_drops_layers_is_left_and_named() -> None:
             num_heads=[1, 2],
             window_size=4,
             drop_path_rate=0.2,
-        )  # fmt: skip
+        )
     )
     report = set_dropout(model, 0.3)
     assert [rate for _, rate in report.left] == pytest.approx([0.2])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +13,43 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from hf_stabilizer import DataError, run_pseudo_labels
+from hf_stabilizer import ConfigurationError, DataError, StudyError, pseudo_label, run_pseudo_labels
+from hf_stabilizer.cli import main
+from hf_stabilizer.configuration import load_configuration
+from hf_stabilizer.data import load_splits
+from hf_stabilizer.data.near_duplicates import near_duplicates
+from hf_stabilizer.pseudo_labels.parts import read_parts
+from hf_stabilizer.pseudo_labels.planning import plan_pseudo_labels
+from hf_stabilizer.pseudo_labels.question import ask
 from hf_stabilizer.pseudo_labels.running import PseudoLabelOutcome
+from hf_stabilizer.pseudo_labels.scoring import conclude
+from hf_stabilizer.pseudo_labels.stages import Labelled, long_control, student_keys
+from hf_stabilizer.records import Run, read_run
+from hf_stabilizer.studies.study import Study
 from tests.conftest import make_rows, write_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:the run has collapsed:UserWarning")
 
 
-def write_unlabelled(path: Path, count: int = 60, seed: int = 5) -> Path:
-    texts = [text for text, _ in make_rows(count, seed)]
-    pd.DataFrame({"text": texts}).to_csv(path, index=False)
-    return path
-
-
 @pytest.fixture(scope="module")
 def keys(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Thirty-two labelled rows, twenty-four that judge, and unlabelled ones."""
+    """Thirty-two labelled rows, twenty-four that judge, and sixty unlabelled ones."""
     folder = tmp_path_factory.mktemp("rows")
+    train = write_rows(folder / "rows.csv", count=56)
+    texts = [text for text, _ in make_rows(58, seed=5)]
+    known = pd.read_csv(train)["text"]
+    # The last two stand among the labelled rows: one learns, one may judge.
+    pd.DataFrame({"text": [*texts, known[0], known[1]]}).to_csv(
+        folder / "unlabelled.csv", index=False
+    )
     return {
         "model_name_or_path": str(model_folder),
-        "train_file": str(write_rows(folder / "rows.csv", count=56)),
+        "train_file": str(train),
         "validation_size": 24,
-        "unlabelled_file": str(write_unlabelled(folder / "unlabelled.csv")),
+        "unlabelled_file": str(folder / "unlabelled.csv"),
         "learning_rate": 1e-2,
         "per_device_train_batch_size": 8,
-        "num_train_epochs": 5,
+        "num_train_epochs": 4,
         "use_cpu": True,
         "dataloader_pin_memory": False,
     }
@@ -47,9 +62,375 @@ def run(keys: dict[str, Any], folder: Path, **options: Any) -> PseudoLabelOutcom
 
 @pytest.fixture(scope="module")
 def done(keys: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> PseudoLabelOutcome:
-    return run(keys, tmp_path_factory.mktemp("done"), sampling_rate=[0.3, 1.0])
+    """Soft labels, and the curve over two rates."""
+    return run(keys, tmp_path_factory.mktemp("done"), sampling_rate=[1.0, 0.3], soft=True)
 
 
 def test_each_rate_is_an_arm_beside_the_control(done: PseudoLabelOutcome) -> None:
     assert done.study.recipes == ("control", "rate-0.3", "rate-1")
     assert [run.status for run in done.study.runs] == ["finished"] * 3
+    assert done.report.is_file()
+
+
+def test_every_arm_takes_as_many_steps_and_looks_as_the_control(done: PseudoLabelOutcome) -> None:
+    # 32 rows in batches of 8 for 4 epochs, with a look after each.
+    assert {run.steps for run in done.study.runs} == {16}
+    assert {len(run.evaluations) for run in done.study.runs} == {4}
+
+
+def test_students_learn_true_rows_and_sure_ones_with_provenance(done: PseudoLabelOutcome) -> None:
+    rows = pd.read_parquet(done.folder / "labels" / "round-1" / "rate-1.parquet")
+    told = done.labels["rate-1"]
+    taught = rows[rows["pseudo_labelled"]]
+    assert len(rows) - len(taught) == 32
+    assert len(taught) == told["kept"] > 20
+    assert (taught["confidence"] >= 0.6).all()
+    assert taught["teacher"].str.contains("round-1").all()
+    for probabilities, label in zip(taught["probabilities"], taught["label"], strict=True):
+        assert ("fresh", "rotten")[int(probabilities.argmax())] == label
+        assert probabilities.sum() == pytest.approx(1)
+
+
+def test_a_smaller_rate_uses_some_of_the_rows_of_a_larger(done: PseudoLabelOutcome) -> None:
+    folder = done.folder / "labels" / "round-1"
+    small, large = (
+        set(rows[rows["pseudo_labelled"]]["source_row"])
+        for rows in (pd.read_parquet(folder / f"rate-{rate}.parquet") for rate in ("0.3", "1"))
+    )
+    assert small < large
+    assert done.labels["rate-0.3"]["sampled"] == 18
+
+
+def test_a_separable_task_is_labelled_right(done: PseudoLabelOutcome) -> None:
+    truth = dict(make_rows(58, seed=5))
+    rows = pd.read_parquet(done.folder / "labels" / "round-1" / "rate-1.parquet")
+    taught = rows[rows["pseudo_labelled"]]
+    right = [truth[text] == label for text, label in zip(taught.text, taught.label, strict=True)]
+    assert sum(right) >= 0.9 * len(right)
+
+
+def test_no_pseudo_labelled_row_is_like_one_that_judges(done: PseudoLabelOutcome) -> None:
+    rows = pd.read_parquet(done.folder / "labels" / "round-1" / "rate-1.parquet")
+    judging = pd.read_parquet(done.folder / "rows" / "validation.parquet")["text"]
+    taught, true = (rows[rows["pseudo_labelled"] == mark]["text"] for mark in (True, False))
+    assert near_duplicates(taught.tolist(), judging.tolist()) == []
+    assert not set(taught) & set(true)
+    told = done.labels["rate-1"]
+    assert told["near_held_out"] + told["labelled_already"] >= 2
+    assert told["kept"] + told["near_held_out"] + told["labelled_already"] == told["selected"]
+
+
+def test_teachers_were_not_scored_and_are_no_twins_of_students(done: PseudoLabelOutcome) -> None:
+    records = [read_run(path) for path in done.folder.glob("teachers/round-1/runs/*/*/run.json")]
+    assert [len(run.evaluations) for run in records] == [0, 0]
+    assert not {run.seeds["seed"] for run in records} & {
+        run.seeds["seed"] for run in done.study.runs
+    }
+
+
+def test_the_curve_is_a_table_and_a_picture(done: PseudoLabelOutcome) -> None:
+    with (done.folder / "curve.csv").open(encoding="utf-8") as file:
+        points = list(csv.DictReader(file))
+    assert [float(point["sampling_rate"]) for point in points] == [0, 0.3, 1]
+    assert [float(p["pseudo_labelled"]) for p in points[1:]] == [
+        done.labels[arm]["kept"] for arm in ("rate-0.3", "rate-1")
+    ]
+    scores = {run.recipe: run.best_score for run in done.study.runs}
+    assert {point["recipe"]: float(point["mean"]) for point in points} == scores
+    assert {path.name for path in done.files} == {"curve.csv", "curve.svg", "curve.png"}
+
+
+def test_the_folder_tells_what_was_done_and_what_came_of_it(done: PseudoLabelOutcome) -> None:
+    record = json.loads((done.folder / "procedure.json").read_text(encoding="utf-8"))
+    assert record["settings"]["labelling"]["threshold"] == 0.6
+    assert record["settings"]["sampling_rate"] == [0.3, 1.0]
+    assert record["outcome"]["helped"] is done.helped is False
+    assert record["outcome"]["conclusion"] == done.conclusion
+    assert record["outcome"]["labels"]["rate-1"]["kept"] == done.labels["rate-1"]["kept"]
+
+
+def test_a_second_start_repeats_nothing(keys: dict[str, Any], done: PseudoLabelOutcome) -> None:
+    files = [*done.folder.rglob("run.json"), *done.folder.rglob("*.parquet")]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    again = run(keys, done.folder, sampling_rate=[1.0, 0.3], soft=True)
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+    assert again.conclusion == done.conclusion
+
+
+def test_what_was_cut_off_goes_on_to_the_same_end(
+    keys: dict[str, Any], done: PseudoLabelOutcome
+) -> None:
+    labels = done.folder / "labels" / "round-1" / "rate-1"
+    rows = labels.with_suffix(".parquet").read_bytes()
+    scores = [(run.recipe, run.evaluations) for run in done.study.runs]
+    labels.with_suffix(".json").unlink()  # as if killed before it was written
+    shutil.rmtree(done.folder / "study" / "runs" / "rate-1")
+    again = run(keys, done.folder, sampling_rate=[1.0, 0.3], soft=True)
+    assert labels.with_suffix(".parquet").read_bytes() == rows
+    assert [(run.recipe, run.evaluations) for run in again.study.runs] == scores
+
+
+def test_other_settings_are_refused(keys: dict[str, Any], done: PseudoLabelOutcome) -> None:
+    with pytest.raises(StudyError, match=r"holds another pseudo-label: .*rounds is 1 there and 2"):
+        run(keys, done.folder, sampling_rate=[1.0, 0.3], soft=True, rounds=2)
+
+
+def test_teachers_outside_are_guarded_by_their_own_configuration(
+    keys: dict[str, Any], done: PseudoLabelOutcome
+) -> None:
+    (teacher, *_) = sorted(done.folder.glob("teachers/round-1/runs/teacher/*"))
+    judging = pd.read_parquet(done.folder / "rows" / "validation.parquet")[["text"]]
+    learnt = pd.read_parquet(done.folder / "rows" / "train.parquet")[["text"]]
+    with pytest.raises(DataError, match="near duplicates of held-out rows"):
+        pseudo_label(teacher, judging, threshold=None)
+    with pytest.raises(DataError, match=r"learnt \d+ of \d+ held-out texts"):
+        pseudo_label(teacher, judging, threshold=None, held_out=learnt)
+    with pytest.raises(DataError, match="of 32 the true label is known"):
+        pseudo_label(teacher, learnt, threshold=None, held_out=[], labelled=learnt)
+
+
+# --- by fold ------------------------------------------------------------------------------------
+
+
+def fold_labels(folder: Path, fold: int) -> pd.DataFrame:
+    rows = pd.read_parquet(folder / "labels" / "round-1" / f"pseudo-labelled-fold{fold}.parquet")
+    return rows[rows["pseudo_labelled"]].drop(columns="teacher").reset_index(drop=True)
+
+
+def test_a_validation_row_has_no_part_in_the_labels_of_its_fold(
+    keys: dict[str, Any], tmp_path: Path
+) -> None:
+    rules: dict[str, Any] = {"folds": 2, "teachers": 1, "top_k": 12, "threshold": None}
+    first = run(keys, tmp_path / "first", **rules)
+    (fold1, fold2) = read_parts(ask(keys, folds=2))
+    # One row that judges in the first fold gets another text and the other label.
+    rows = pd.read_csv(keys["train_file"])
+    place = rows.index[rows["text"] == fold1.splits.validation[0]["text"]][0]
+    rows.loc[place, "label"] = {"fresh": "rotten", "rotten": "fresh"}[rows.loc[place, "label"]]
+    file = tmp_path / "changed.csv"
+    rows.to_csv(file, index=False)
+    second = run({**keys, "train_file": str(file)}, tmp_path / "second", **rules)
+    changed = read_parts(ask({**keys, "train_file": str(file)}, folds=2))
+    alike = [
+        number
+        for number, (was, now) in enumerate(zip((fold1, fold2), changed, strict=True), start=1)
+        if was.splits.train.to_dict() == now.splits.train.to_dict()
+    ]
+    assert alike  # its training rows are the same, so the row judges there
+    for number in alike:
+        was, now = fold_labels(first.folder, number), fold_labels(second.folder, number)
+        pd.testing.assert_frame_equal(was, now, check_exact=True)
+    # Each fold's labels come from teachers of its own.
+    assert not fold_labels(first.folder, 1)["confidence"].equals(
+        fold_labels(first.folder, 2)["confidence"]
+    )
+    assert set(first.labels) == {"pseudo-labelled-fold1", "pseudo-labelled-fold2"}
+    with (first.folder / "study" / "fold_scores.csv").open(encoding="utf-8") as file:
+        scores = list(csv.DictReader(file))
+    assert len(scores) == 4
+    for recipe in ("control", "pseudo-labelled"):
+        each = [float(row["score"]) for row in scores if row["recipe"] == recipe]
+        (pooled,) = first.study.of(recipe)
+        assert pooled.score == pytest.approx(sum(each) / 2)
+
+
+def test_teachers_in_folders_cannot_be_told_apart_by_fold(keys: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="with folds each fold needs teachers"):
+        ask(keys, folds=2, teachers=["somewhere"])
+
+
+# --- rounds, and what is compared ---------------------------------------------------------------
+
+
+def test_students_of_a_round_teach_the_next(keys: dict[str, Any], tmp_path: Path) -> None:
+    found = run(keys, tmp_path / "rounds", rounds=2, teachers=1, equal="epochs")
+    first, second = (
+        pd.read_parquet(found.folder / "labels" / f"round-{number}" / "pseudo-labelled.parquet")
+        for number in (1, 2)
+    )
+    assert set(first["round"]) == {0, 1}
+    assert set(second["round"]) == {0, 2}
+    (record,) = found.folder.glob("teachers/round-2/runs/pseudo-labelled/*/run.json")
+    learnt = read_run(record).configuration["train_file"]
+    assert learnt == str(found.folder / "labels" / "round-1" / "pseudo-labelled.parquet")
+    steps = {run.recipe: run.steps for run in found.study.runs}
+    assert steps["control"] < steps["control-as-long"] == steps["pseudo-labelled"]
+
+
+def as_labelled(rows: int) -> Labelled:
+    return Labelled(Path("rows.parquet"), rows, {})
+
+
+@pytest.mark.parametrize(("rows", "looks"), [(32, 1), (64, 2), (72, 2), (320, 10)])
+def test_a_longer_epoch_has_as_many_more_looks(keys: dict[str, Any], rows: int, looks: int) -> None:
+    question = ask(keys)
+    (part,) = read_parts(question)
+    student = student_keys(question, part, as_labelled(rows))
+    assert (student["max_steps"], student["evaluations_per_epoch"]) == (16, looks)
+    assert long_control(question, part, rows) == {}
+
+
+def test_with_equal_epochs_the_control_is_run_as_long_too(keys: dict[str, Any]) -> None:
+    question = ask(keys, equal="epochs")
+    (part,) = read_parts(question)
+    assert "max_steps" not in student_keys(question, part, as_labelled(64))
+    assert long_control(question, part, 64)["control-as-long"]["max_steps"] == 32
+
+
+def test_a_number_of_steps_that_is_said_stays(keys: dict[str, Any]) -> None:
+    for equal in ("steps", "epochs"):
+        question = ask({**keys, "max_steps": 5}, equal=equal)
+        (part,) = read_parts(question)
+        assert "max_steps" not in student_keys(question, part, as_labelled(64))
+        assert long_control(question, part, 64) == {}
+
+
+def scored(**recipes: list[float]) -> Study:
+    runs = [
+        Run(name.replace("_", "-"), {"seed": seed}, "finished", best_score=score)
+        for name, scores in recipes.items()
+        for seed, score in enumerate(scores)
+    ]
+    names = tuple(name.replace("_", "-") for name in recipes)
+    return Study("demo", names, tuple(runs), "accuracy", True)
+
+
+LOW, HIGH = [0.50, 0.51, 0.52, 0.50, 0.51, 0.52, 0.50], [0.6, 0.62, 0.63, 0.6, 0.62, 0.63, 0.61]
+
+
+def test_the_conclusion_says_plainly_whether_it_helped() -> None:
+    helped, sentence = conclude(scored(control=LOW, pseudo_labelled=HIGH))
+    assert helped
+    assert sentence.startswith("Pseudo-labels helped: pseudo-labelled beats control by")
+    helped, sentence = conclude(scored(control=HIGH, pseudo_labelled=LOW))
+    assert not helped
+    assert sentence.startswith("Pseudo-labels did harm: control beats pseudo-labelled by")
+    helped, sentence = conclude(scored(control=LOW, pseudo_labelled=LOW[::-1]))
+    assert not helped
+    assert sentence.startswith("Pseudo-labels did not help, as far as these runs can tell.")
+
+
+def test_a_gain_of_longer_training_is_no_gain_of_pseudo_labels() -> None:
+    study = scored(control=LOW, control_as_long=HIGH, pseudo_labelled=HIGH)
+    helped, sentence = conclude(study)
+    assert not helped
+    assert sentence.startswith("Pseudo-labels did not help beyond the longer training")
+    helped, _ = conclude(scored(control=LOW, control_as_long=LOW, pseudo_labelled=HIGH))
+    assert helped
+
+
+# --- before work starts -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "sentence"),
+    [
+        ({"unlabelled_file": None}, {}, "there is no unlabelled text: unlabelled_file is missing"),
+        ({"seed": 3}, {}, "compared over seeds, and the configuration gives seed"),
+        ({"task": "causal-lm"}, {}, "task='causal-lm' cannot be pseudo-labelled"),
+        ({}, {"sampling_rate": [0.1, 0]}, r"sampling_rate must be in \(0, 1\], got 0"),
+        ({}, {"sampling_rate": []}, "sampling_rate is empty"),
+        ({}, {"teachers": 0}, "teachers must be a whole number from 1 up"),
+        ({}, {"rounds": 0}, "rounds must be a whole number from 1 up, got 0"),
+        ({}, {"folds": 1}, "folds must be a whole number from 2 up, got 1"),
+        ({}, {"equal": "step"}, "equal must be one of steps, epochs, got 'step'"),
+        ({}, {"teachers": 1, "agreement": True}, "agreement needs two teachers or more"),
+        ({}, {"treshold": 0.9}, "unknown option 'treshold'; did you mean threshold"),
+        ({}, {"runs": 0}, "runs must be a whole number from 1 up, got 0"),
+    ],
+)
+def test_what_cannot_be_right_is_told_before_anything_is_written(
+    keys: dict[str, Any],
+    tmp_path: Path,
+    change: dict[str, Any],
+    options: dict[str, Any],
+    sentence: str,
+) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        run({**keys, **change}, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_threshold_that_kept_nothing_costs_no_teacher(
+    keys: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    with pytest.raises(DataError, match=r"threshold=1\.0 keeps none of 60 .* in the middle"):
+        run(keys, folder, threshold=1.0, teachers=1)
+    (teacher,) = folder.glob("teachers/round-1/runs/*/*/run.json")
+    before = teacher.stat().st_mtime_ns
+    found = run(keys, folder, threshold=0.6, teachers=1)
+    assert teacher.stat().st_mtime_ns == before
+    assert found.labels["pseudo-labelled"]["kept"] > 20
+
+
+def test_a_plan_says_stages_and_cost_and_writes_nothing(
+    keys: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = plan_pseudo_labels(keys, rounds=2, sampling_rate=[0.5, 1.0], teachers=2, runs=3)
+    assert [(stage.name, stage.runs, stage.rows) for stage in plan.stages] == [
+        ("round 1: teachers", 2, 32),
+        ("round 1: labels", 0, 60),
+        ("round 2: students as teachers", 4, 92),
+        ("round 2: labels", 0, 60),
+        ("control", 3, 32),
+        ("rate-0.5", 3, 62),
+        ("rate-1", 3, 92),
+    ]
+    assert plan.seconds > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def command(
+    keys: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., int]:
+    from ruamel.yaml import YAML
+
+    YAML(typ="safe", pure=True).dump(keys, tmp_path / "config.yaml")
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> int:
+        try:
+            main(["pseudo-label", "config.yaml", *words])
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return call
+
+
+def test_the_command_does_it_all(
+    command: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = "--teachers 1 --threshold 0.6 --runs 1 --executor in-process --output_dir out"
+    assert command(*words.split(), "--max_steps", "6") == 0
+    shown = capsys.readouterr().out
+    assert "unlabelled rows are pseudo-labelled (fresh " in shown
+    assert "Pseudo-labels did not help, as far as these runs can tell." in shown
+    assert (tmp_path / "out" / "study" / "report.html").is_file()
+
+
+def test_the_command_refuses_in_one_sentence(
+    command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("--threshold", "95") == 2
+    shown = capsys.readouterr().err.strip().splitlines()[-1]
+    assert shown.startswith("hf-stabilizer: error: threshold must be a probability in (0, 1], got")
+
+
+def test_a_study_of_the_written_rows_reads_them_as_they_were(
+    keys: dict[str, Any], done: PseudoLabelOutcome
+) -> None:
+    configuration = load_configuration(keys)
+    plain = load_splits(configuration.data, task=configuration.model.task)
+    (control,) = done.study.of("control")
+    read = load_splits(
+        load_configuration(
+            {k: v for k, v in control.configuration.items() if k not in ("output_dir",)}
+        ).data,
+        task=configuration.model.task,
+    )
+    assert read.train.to_dict() == plain.train.to_dict()
+    assert read.validation.to_dict() == plain.validation.to_dict()

@@ -106,9 +106,10 @@ def test_doubts_change_the_training_and_reach_the_trainer(
     logits = torch.from_numpy(trainer.predict(prepared.validation).predictions)
     ids = torch.tensor(prepared.validation["labels"])
     assert loss == pytest.approx(float(torch.nn.functional.cross_entropy(logits, ids)), rel=1e-5)
-    assert train(values, output_dir=str(tmp_path / "a")).evaluations != train(
-        config, output_dir=str(tmp_path / "b")
-    ).evaluations
+    assert (
+        train(values, output_dir=str(tmp_path / "a")).evaluations
+        != train(config, output_dir=str(tmp_path / "b")).evaluations
+    )
 
 
 def test_the_head_is_fitted_to_the_most_probable_class(

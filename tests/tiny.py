@@ -120,3 +120,43 @@ def save_tiny(folder: Any, model: str, seed: int = 0) -> str:
     built.save_pretrained(folder)
     tiny_tokenizer(eos_token="[SEP]", bos_token="[CLS]").save_pretrained(folder)
     return str(folder)
+
+
+def write_member(
+    folder: Any,
+    config: dict[str, Any],
+    *,
+    head: int = 0,
+    path: int = 0,
+    noise: float = 0.0,
+    seed: int = 1,
+    architecture: str = "BertForSequenceClassification",
+    **model_options: Any,
+) -> Any:
+    """Writes what a run leaves that `predict_rows` and soups need: configuration and model.
+
+    Its head is drawn with the seed `head`, which the configuration names; then all weights move by
+    normal noise of the given size, drawn with the seed `path`, as training would move them.
+    """
+    from pathlib import Path
+
+    from hf_stabilizer.configuration import load_configuration
+    from hf_stabilizer.run import write_configuration
+
+    folder = Path(folder)
+    seeds = {"head_seed": head, "seed": seed}
+    configuration = load_configuration({**config, **seeds, "output_dir": str(folder)})
+    source = config["model_name_or_path"]
+    model_config = transformers.AutoConfig.from_pretrained(source)
+    for name, value in {"id2label": {0: "fresh", 1: "rotten"}, **model_options}.items():
+        setattr(model_config, name, value)
+    torch.manual_seed(head)
+    model = getattr(transformers, architecture).from_pretrained(source, config=model_config)
+    generator = torch.Generator().manual_seed(path)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += noise * torch.randn(parameter.shape, generator=generator)
+    model.save_pretrained(folder / "model")
+    transformers.AutoTokenizer.from_pretrained(source).save_pretrained(folder / "model")
+    write_configuration(configuration, folder)
+    return folder

@@ -182,7 +182,9 @@ def _check_penalties(args: StabilizerArguments) -> None:
     decays_from_arguments(args)
     head, multipliers = args.head_weight_decay, args.layer_weight_decay_multipliers
     if head is not None and not (_is_finite(head) and head >= 0):
-        raise ConfigurationError(f"head_weight_decay must be a finite number from 0 up, got {head!r}")
+        raise ConfigurationError(
+            f"head_weight_decay must be a finite number from 0 up, got {head!r}"
+        )
     if multipliers is not None and not args.weight_decay:
         raise ConfigurationError(
             f"layer_weight_decay_multipliers={multipliers!r} has no effect with weight_decay=0; "

@@ -114,7 +114,8 @@ layer_lr='uniform'; set layer_lr to 'llrd', or leave layer_lr_decay out
         0, "L1 regularisation: after each step weights go to 0 by rate times l1; 0 is off."
     )
     dropout: float | None = _option(
-        None, "One rate for every dropout of the model, in [0, 1); as the checkpoint says if not given."
+        None,
+        "One rate for every dropout of the model, in [0, 1); as the checkpoint says if not given.",
     )
     transfer_from: str | None = _option(
         None, "Model whose embeddings and lowest blocks are brought in: a path, Hub id or pkg://."
@@ -218,11 +219,11 @@ def prepare_model(
 ) -> Model:
     """Does what is done before training, in place, in this order, and returns the model.
 
-    Every dropout gets one rate (`dropout`), layers of another model are brought in (`transfer_from`, `transfer_layers`), blocks and pooler
-    are initialised anew (`reinit_layers`, `reinit_pooler`, or `transfer_layers` alone: all above
-    the lowest so many), the parameters that no checkpoint brought are drawn again from
-    `head_seed`, layers are frozen (`freeze_embeddings`, `freeze_layers`, `freeze_body`), the head
-    is fitted (`fit_head`). With default values the model is returned untouched.
+    Every dropout gets one rate (`dropout`), layers of another model are brought in
+    (`transfer_from`, `transfer_layers`), blocks and pooler are initialised anew (`reinit_layers`,
+    `reinit_pooler`, or `transfer_layers` alone: all above the lowest so many), the parameters that
+    no checkpoint brought are drawn again from `head_seed`, layers are frozen (`freeze_embeddings`,
+    `freeze_layers`, `freeze_body`), the head is fitted (`fit_head`). With default values the model is returned untouched.
 
     Args:
         model: A model from `from_pretrained` or built from a configuration.

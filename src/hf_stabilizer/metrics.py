@@ -287,7 +287,7 @@ def _check_fit(
             f"metric {name!r} is for {score.num_labels} classes, and there are {num_labels}; "
             f"use one of {', '.join(n for n in _fitting(kind) if n != name)}"
         )
-    if score.wants == "tags" and name != "token_accuracy":
+    if score.of_entities:
         if label_names is None:
             raise ConfigurationError(
                 f"metric {name!r} needs label_names, to tell where an entity begins"

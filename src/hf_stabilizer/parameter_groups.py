@@ -43,9 +43,9 @@ def param_groups(
     `head_learning_rate`; if `args` has a `base_batch_size`, every rate is scaled linearly from it
     to the batch size of `args` (per device x devices x accumulation; a batch size that
     `auto_find_batch_size` lowers later is not seen). Weight decay follows the Trainer's own rule:
-    none on biases and norms; if `args` has `layer_weight_decay_multipliers` or a `head_weight_decay`,
-    it differs by depth. A tied weight stands once, at the lowest depth that uses it (the
-    embeddings). Frozen parameters are left out, as the Trainer does.
+    none on biases and norms; where `args` have `layer_weight_decay_multipliers` or a
+    `head_weight_decay`, it differs by depth. A tied weight stands once, at the lowest depth that
+    uses it (the embeddings). Frozen parameters are left out, as the Trainer does.
 
     Order: the top block first, because the Trainer logs the rate of group 0; then the head, then
     the other blocks downwards, the embeddings last.

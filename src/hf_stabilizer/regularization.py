@@ -132,9 +132,9 @@ class L2Callback(PenaltyCallback):
         """Adds the pull of each weight towards 0 to its gradient."""
         learning = self._learning()
         if learning:
-            gradients = [p.grad for p in learning if p.grad is not None]
+            gradients = [_local(p.grad) for p in learning if p.grad is not None]
             alpha = self.strength * _gradient_scale(args, kwargs["optimizer"])
-            torch._foreach_add_(gradients, [p.detach() for p in learning], alpha=alpha)
+            torch._foreach_add_(gradients, [_local(p.detach()) for p in learning], alpha=alpha)
 
 
 class L1Callback(PenaltyCallback):
@@ -151,8 +151,8 @@ class L1Callback(PenaltyCallback):
 
     Args:
         strength: Factor on the rate, from 0 up.
-        log: Add `l1/zeros`, the share of the penalised weights that are 0, to each line that the
-            Trainer logs.
+        log: Add `l1/zeros`, the share of the penalised weights that are 0 (under FSDP2 of those
+            in the main process), to each line that the Trainer logs.
 
     Raises:
         ConfigurationError: `strength` is no finite number from 0 up; in `on_train_begin`: DeepSpeed
@@ -224,7 +224,8 @@ class L1Callback(PenaltyCallback):
         for parameter, rate in self._moving:
             # Gradients that were emptied since: nothing was stepped.
             if parameter.grad is not None and rate:
-                parameter.copy_(softshrink(parameter, lambd=rate * self.strength))
+                weight = _local(parameter.detach())
+                weight.copy_(softshrink(weight, lambd=rate * self.strength))
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -232,8 +233,9 @@ class L1Callback(PenaltyCallback):
         """Adds the share of zeros to the Trainer's own line."""
         logs = kwargs["logs"]
         if self.log and self._weights and "loss" in logs:
-            zeros = sum(int((p == 0).sum()) for p in self._weights)
-            share = {"l1/zeros": zeros / sum(p.numel() for p in self._weights)}
+            weights = [_local(p.detach()) for p in self._weights]
+            zeros = sum(int((weight == 0).sum()) for weight in weights)
+            share = {"l1/zeros": zeros / max(1, sum(weight.numel() for weight in weights))}
             logs.update(share)
             # The Trainer has put a copy of the line into the history before it sends it round.
             state.log_history[-1].update(share)
@@ -250,6 +252,13 @@ def _decayed_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> l
 def _rates(optimizer: torch.optim.Optimizer) -> dict[nn.Parameter, float]:
     """Returns the rate of each parameter's group; groups are looked up anew for every step."""
     return {p: float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """Returns what this process holds of a tensor: all of it, but under FSDP2."""
+    sharded: Any = tensor  # a DTensor under FSDP2, which torch's own stubs do not tell apart
+    held: torch.Tensor = sharded.to_local() if hasattr(sharded, "to_local") else tensor
+    return held
 
 
 def _gradient_scale(args: TrainingArguments, optimizer: torch.optim.Optimizer) -> float:

@@ -58,6 +58,16 @@ label_column: score                # a number""",
 text_columns: [question]           # or two: [context, question]
 choice_columns: [A, B, C, D]       # one column for each answer
 label_column: answer               # the right one: its column, letter, index from 0, or text""",
+    "token-classification": """\
+text_columns: [tokens]             # a list of tokens in each row
+label_column: tags                 # a list of as many tags, e.g. O, B-PER, I-PER""",
+    "causal-lm": """\
+text_columns: [text]               # learnt from alone: there are no labels""",
+    "masked-lm": """\
+text_columns: [text]               # learnt from alone: there are no labels""",
+    "seq2seq": """\
+text_columns: [text]               # what is read
+label_column: target               # what is to be written""",
 }
 
 _GROUP = "# group_column: author             # rows that share its value are never split apart"
@@ -89,7 +99,7 @@ def starting_configuration(family_or_model: str, *, task: str = "text-classifica
         family_or_model: A family (see `family_names`), whose usual base checkpoint is then used; a
             Hub id; a folder with a `config.json`; or `pkg://package/path` of one. A family's name
             wins over a folder of that name; `./bert` is the folder.
-        task: text-classification, text-regression or multiple-choice.
+        task: One of `hf_stabilizer.tasks.TASKS`.
 
     Returns:
         YAML 1.2 with comments, as `load_configuration` takes it.

@@ -101,9 +101,11 @@ def pair_names(
     """
     _check_number(source.layers, target.layers, num_layers)
     source, target = _with_bodies(source, target)
+    # An encoder by itself has its final norm above the blocks, one with a decoder below them.
+    is_all = num_layers == source.layers.num_layers
     known = {
         key: name
-        for name in source.wanted(num_layers)
+        for name in source.wanted(None if is_all else num_layers)
         if absent.isdisjoint(source.aliases[name])
         for key in source.keys(name)
     }

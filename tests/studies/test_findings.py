@@ -109,7 +109,7 @@ def test_every_finding_gives_flat_rows_that_pandas_takes(tmp_path):
     import pandas as pd
 
     found = find_all(rich_study(tmp_path))
-    assert set(found) == set(FINDINGS) - {"ablation_effects"}
+    assert set(found) == set(FINDINGS) - {"ablation_effects", "swept_settings"}
     for name, finding in found.items():
         records = finding.records()
         assert records, name

@@ -36,6 +36,7 @@ from tests.studies.test_findings import (
     rich_study,
     stopped_study,
 )
+from tests.studies.test_sweeps import steps, swept_study
 
 HOSTILE = "<script>alert('x')</script>\"&"
 MEANS = {"plain": 0.5, "swa": 0.6, "llrd": 0.5, "no swa": 0.5, "no llrd": 0.65, "all": 0.65}
@@ -65,6 +66,7 @@ def all_studies(tmp_path_factory):
         rich_study(folder / "high"),
         rich_study(folder / "low", greater_is_better=False),
         ablation_study(MEANS, ARMS),
+        swept_study(steps(0.5, 0.7, 0.6)),
         stopped_study(SCORES, halt=10, keep_best=2),
         predicted(folder / "kept", [[0, 1, 1, 0], [0, 1, 0, 0], [0, 1, 1, 1]]),
         Study("demo", ("plain",), (), "f1", True),

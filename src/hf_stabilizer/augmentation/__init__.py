@@ -1,4 +1,4 @@
-"""How do few training rows become more? Changed copies of them, labels kept, no other split touched.
+"""How do few training rows become more? Changed copies, labels kept, no other split touched.
 
     Splits --augment(techniques)--> Splits with more training rows, all else the same objects
     configuration --augment_data--> files, a recipe, and a paired study against the plain rows

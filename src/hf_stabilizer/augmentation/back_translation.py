@@ -70,8 +70,6 @@ class BackTranslate:
         there = [texts[at] for at in chosen]
         seeds = [draws[chosen[0]].getrandbits(31) for _ in range(2)] if chosen else [0, 0]
         there = rewrite(there, self.model, prefix=self.prefix, seed=seeds[0], **options)
-        back = rewrite(
-            there, self.back_model, prefix=self.back_prefix, seed=seeds[1], **options
-        )
+        back = rewrite(there, self.back_model, prefix=self.back_prefix, seed=seeds[1], **options)
         written = {at: text for at, text in zip(chosen, back, strict=True) if text}
         return [written.get(at, text) for at, text in enumerate(texts)]

@@ -49,6 +49,4 @@ class MaskTokens:
             for start, end in window.spans:
                 if end > start and draws[window.text].random() < self.rate:
                     changes[window.text].append((start, end, str(tokenizer.mask_token)))
-        return [
-            with_spans_replaced(text, mine) for text, mine in zip(texts, changes, strict=True)
-        ]
+        return [with_spans_replaced(text, mine) for text, mine in zip(texts, changes, strict=True)]

@@ -89,9 +89,7 @@ class ReplaceTokens:
                     word = self._choose(window.ids[place], guess, draw)
                     if word is not None:
                         changes[window.text].append((*window.spans[place], word))
-        return [
-            with_spans_replaced(text, mine) for text, mine in zip(texts, changes, strict=True)
-        ]
+        return [with_spans_replaced(text, mine) for text, mine in zip(texts, changes, strict=True)]
 
     def _expected(self, batch: Sequence[tuple[Window, list[int]]]) -> list[torch.Tensor]:
         """Returns for each window the log-probabilities of its chosen places."""
@@ -104,22 +102,20 @@ class ReplaceTokens:
             inputs["input_ids"][row, places] = tokenizer.mask_token_id
         with torch.inference_mode():
             logits = model(**inputs).logits.float()  # (windows, tokens, vocabulary)
-        return [
-            logits[row, places].log_softmax(-1).cpu() for row, (_, places) in enumerate(batch)
-        ]
+        return [logits[row, places].log_softmax(-1).cpu() for row, (_, places) in enumerate(batch)]
 
     def _choose(self, old: int, guess: torch.Tensor, draw: random.Random) -> str | None:
         """Draws from the top k that may stand in for the token; None if none may."""
         kinds, words = _vocabulary(self.model)
         if kinds[old] is None:
             return None
-        order = guess.argsort(descending=True, stable=True).tolist()
+        order: list[int] = guess.argsort(descending=True, stable=True).tolist()
         fitting = [one for one in order if one != old and kinds[one] == kinds[old]][: self.top_k]
         if not fitting:
             return None
         if self.how == "top":
             return words[fitting[0]]
-        weights = guess[fitting].double().exp().tolist()
+        weights: list[float] = guess[fitting].double().exp().tolist()
         return words[draw.choices(fitting, weights)[0]] if sum(weights) > 0 else words[fitting[0]]
 
 
@@ -138,21 +134,23 @@ def _masked_model(name: str) -> PreTrainedModel:
         raise ConfigurationError(
             f"{name!r} is no masked language model that can be loaded: {first_line(error)}"
         ) from error
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()  # type: ignore[arg-type]
+    model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+    model.eval()
+    return model
 
 
 @cache
 def _vocabulary(name: str) -> tuple[list[str | None], list[str]]:
     """Returns the kind of each token, its mark; None for what may not be replaced; and its word."""
     tokenizer = masking_tokenizer(name)
-    size = _masked_model(name).get_input_embeddings().num_embeddings
+    size = len(_masked_model(name).get_input_embeddings().weight)  # type: ignore[arg-type]
     pieces = tokenizer.convert_ids_to_tokens(list(range(min(size, len(tokenizer)))))
     special = set(tokenizer.all_special_ids)
     kinds: list[str | None] = []
     words: list[str] = []
     for place, piece in enumerate(pieces):
         mark = next((mark for mark in _MARKS if piece.startswith(mark)), "")
-        word = tokenizer.decode([place]).strip().removeprefix("##")
+        word = str(tokenizer.decode([place])).strip().removeprefix("##")
         is_word = any(letter.isalnum() for letter in word) and "\ufffd" not in word
         kinds.append(mark if is_word and place not in special else None)
         words.append(word)

@@ -39,10 +39,11 @@ def load_seq2seq(name: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
             "as a Marian or T5 checkpoint"
         ) from error
     tokenizer = load_tokenizer(location)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    known = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
+    if len(tokenizer) > known:
         raise ConfigurationError(
-            f"the tokenizer of {name!r} has {len(tokenizer)} tokens, and its model knows "
-            f"{model.get_input_embeddings().num_embeddings}: they do not fit"
+            f"the tokenizer of {name!r} has {len(tokenizer)} tokens, and its model knows {known}: "
+            "they do not fit"
         )
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()  # type: ignore[arg-type]
     return tokenizer, model

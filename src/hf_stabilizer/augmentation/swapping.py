@@ -51,7 +51,6 @@ class SwapWords:
         words = [piece.rstrip() for piece in pieces]
         gaps = [piece[len(word) :] for piece, word in zip(pieces, words, strict=True)]
         chosen = [place for place, word in enumerate(words) if word and draw.random() < self.rate]
-        moved = [words[place] for place in chosen]
         draw.shuffle(chosen)
         moved = [words[place] for place in chosen]
         for place, word in zip(chosen[1:] + chosen[:1], moved, strict=True):

@@ -1,4 +1,4 @@
-"""Where in a text does each token stand? Windows of tokens with their places, and texts put back."""
+"""Where in a text does each token stand? Windows with places, and texts put back."""
 
 from __future__ import annotations
 

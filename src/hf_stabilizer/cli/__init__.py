@@ -17,9 +17,13 @@ from hf_stabilizer.cli import (
     ablate,
     compare,
     cross_validate,
+    data,
+    ensemble,
     init,
     layers,
     plan_study,
+    predict,
+    pretrain,
     pseudo_label,
     report,
     seeds,
@@ -35,9 +39,13 @@ COMMANDS = (
     plan_study,
     ablate,
     cross_validate,
+    pretrain,
     pseudo_label,
+    ensemble,
+    predict,
     report,
     compare,
+    data,
     seeds,
     layers,
     init,
@@ -67,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"hf-stabilizer: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        is_study = words[:1] in (["study"], ["ablate"], ["pseudo-label"], ["cross-validate"])
+        again_from = ("study", "ablate", "pseudo-label", "cross-validate", "predict", "ensemble")
+        is_study = words[:1] and words[0] in again_from
         again = "; the same command goes on from there" if is_study else ""
         print(f"\nhf-stabilizer: interrupted; what is recorded stays{again}", file=sys.stderr)
         raise SystemExit(130) from None

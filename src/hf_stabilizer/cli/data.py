@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from hf_stabilizer.cli import data_augment, data_check, data_clean
+from hf_stabilizer.cli import data_augment, data_check, data_clean, data_synthesize
 from hf_stabilizer.cli.parsing import EPILOG, AddCommand
 
-PARTS = (data_check, data_clean, data_augment)
+PARTS = (data_check, data_clean, data_augment, data_synthesize)
 """Modules that add the parts, in the order of `--help`."""
 
 

@@ -1,4 +1,4 @@
-"""What does `hf-stabilizer data check` do? Says what is wrong with rows, and what to do about it."""
+"""What does `hf-stabilizer data check` do? Says what is wrong with rows, and what to do."""
 
 from __future__ import annotations
 

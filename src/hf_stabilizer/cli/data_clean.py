@@ -73,7 +73,9 @@ def _clean(args: argparse.Namespace) -> None:
         stop_words=False if args.stop_words is None else (args.stop_words or True),
         stem=args.stem or False,
         drop_rows=args.drop_rows,
-        drop_leaks=None if args.drop_leaks is None else _other_texts(args.drop_leaks, options, keys),
+        drop_leaks=None
+        if args.drop_leaks is None
+        else _other_texts(args.drop_leaks, options, keys),
         similarity=args.similarity,
         **keys,
     )

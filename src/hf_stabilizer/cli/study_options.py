@@ -47,6 +47,10 @@ def add_study_options(study: argparse.ArgumentParser, *, runs: str, folder: str)
         help='several processes for each run, e.g. "accelerate launch --num_processes 2"',
     )  # fmt: skip
     study.add_argument("--retry-failed", action="store_true", help="repeat runs that raised")
+    study.add_argument(
+        "--keep-models", action="store_true",
+        help="keep the model of every run, not only of each recipe's best one",
+    )  # fmt: skip
 
 
 def add_grid_options(study: argparse.ArgumentParser) -> None:
@@ -87,6 +91,7 @@ def study_options(args: argparse.Namespace) -> dict[str, Any]:  # Any: one type 
         "first_seed": args.first_seed,
         **grid_options(args),
         "retry_failed": args.retry_failed,
+        "keep_models": args.keep_models,
         "overrides": args.overrides,
         "command": shlex.join(["hf-stabilizer", *without_secrets(args.argv)]),
     }

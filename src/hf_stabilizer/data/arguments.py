@@ -36,16 +36,18 @@ class DataArguments:
     unlabelled_file: str | None = None
     """Location of rows that need no label; `filter` does not apply to them."""
     text_columns: list[str] | None = None
-    """One column, or two that the model reads as a pair; None: guessed from the usual names."""
+    """One column, or two that the model reads as a pair; None: guessed from the usual names. For
+    token-classification a column of lists of tokens (in CSV written as JSON: ["New", "York"])."""
     choice_columns: list[str] | None = None
     """The columns of the answers, for multiple-choice; None: guessed (A, B, ...; ending0, ...)."""
     label_column: str | None = None
     """The column of the right answer; None: guessed from the usual names. Classes are numbers or
     names, several per row as a list; a choice is its column's name, a letter, its index from 0,
-    or its text."""
+    or its text. For token-classification a list of tags, one per token; for seq2seq the text to
+    write; causal-lm and masked-lm have none."""
     label_names: list[str] | None = None
     """The classes in the order of their ids, where the training rows need not show all of them;
-    None: the classes of the training rows, by number or by name."""
+    None: the classes of the training rows, by number or by name. For tags, too."""
     soft_label_column: str | None = None
     """A column of the training rows with a list of probabilities, one per class in the order of
     the ids (`label_names`), that are learnt in place of the label; a row without one keeps its

@@ -18,6 +18,8 @@ from hf_stabilizer.errors import DataError
 _DEFAULT_VALIDATION = (0.2, 1000)  # A fifth, but more rows than this make few scores more certain.
 # One stream of random numbers per purpose, so that no draw depends on another's options.
 _SPLIT_STREAMS = {"test": 1, "validation": 2}
+SPLITS = ("test", "validation")
+"""What is taken from the training rows, in this order."""
 _SUBSET_STREAMS = {"train": 3, "validation": 4, "test": 5}
 
 
@@ -35,19 +37,31 @@ class Part:
         rows = list(places)
         return Part(self.frame.iloc[rows], [self.labels[row] for row in rows])
 
+    def followed_by(self, other: Part) -> Part:
+        """Returns these rows and then the others."""
+        frame = pd.concat([self.frame, other.frame], ignore_index=True)
+        return Part(frame, [*self.labels, *other.labels])
+
     def without(self, places: Sequence[int]) -> Part:
         """Returns all rows but those in these places, in their order."""
         left_out = set(places)
         return self.take([row for row in range(len(self.labels)) if row not in left_out])
 
 
-def divide(parts: dict[str, Part], arguments: DataArguments, *, task: str) -> list[str]:
+def divide(
+    parts: dict[str, Part],
+    arguments: DataArguments,
+    *,
+    task: str,
+    wanted: Sequence[str] = SPLITS,
+) -> list[str]:
     """Takes test and validation rows from the training rows, where they are not given.
 
     Args:
         parts: The rows of each split by its name; changed in place.
         arguments: Sizes, group and seed.
         task: Decides over what the splits are balanced.
+        wanted: The splits that are to be there, test rows where a size is given.
 
     Returns:
         A sentence for each split that was made.
@@ -57,7 +71,7 @@ def divide(parts: dict[str, Part], arguments: DataArguments, *, task: str) -> li
     """
     notes = []
     total = len(parts["train"].labels)
-    for part in ("test", "validation"):
+    for part in wanted:
         size = getattr(arguments, f"{part}_size")
         if part in parts or (part == "test" and size is None):
             continue

@@ -86,12 +86,13 @@ def strata_of(labels: Sequence[Any], *, task: str) -> list[str]:
 
 
 def _read_classes(table: Table, columns: Columns) -> list[Any]:
-    cells, names = table.frame[columns.label], table.class_names.get(columns.label)
+    column = str(columns.label)
+    cells, names = table.frame[column], table.class_names.get(column)
     rows = cells.tolist()
     if all(isinstance(cell, str) and cell[:1] + cell[-1:] == "[]" for cell in rows):
-        rows = [_spelled_list(cell, table, columns.label) for cell in rows]
+        rows = [_spelled_list(cell, table, column) for cell in rows]
     if any(isinstance(cell, list | tuple | np.ndarray) for cell in rows):
-        return [_class_list(cell, names, table, columns.label) for cell in rows]
+        return [_class_list(cell, names, table, column) for cell in rows]
     if pd.api.types.is_float_dtype(cells) and (cells % 1 != 0).any():
         raise DataError(
             f"label_column {columns.label!r} of {table.origin} holds fractions such as "
@@ -188,15 +189,15 @@ def _choice(cell: str, columns: Sequence[str], texts: Sequence[str]) -> int | No
 
 
 def _read_tags(table: Table, columns: Columns) -> list[list[str]]:
-    assert columns.label is not None  # read_labels has seen to that
-    names, (tokens,) = table.class_names.get(columns.label), columns.texts
-    tags = read_lists(table, columns.label, of="tags")
+    column, (tokens,) = str(columns.label), columns.texts
+    names = table.class_names.get(column)
+    tags = read_lists(table, column, of="tags")
     counts = map(len, read_lists(table, tokens, of="tokens"))
     for row, (count, of_row) in enumerate(zip(counts, tags, strict=True)):
         if len(of_row) != count:
             raise DataError(
                 f"row {row + 1} of {table.origin} has {count} tokens in column {tokens!r} and "
-                f"{len(of_row)} tags in column {columns.label!r}; each token needs one tag"
+                f"{len(of_row)} tags in column {column!r}; each token needs one tag"
             )
     return [[_class_name(tag, names) for tag in of_row] for of_row in tags]
 

@@ -41,8 +41,9 @@ def read_lists(table: Table, column: str, *, of: str) -> list[tuple[Any, ...]]:
             )
         if not found:
             raise DataError(
-                f"column {column!r} of {table.origin} holds an empty list of {of} in row {row + 1}; "
-                f'remove such rows, for instance with filter: "{quoted(column)}.str.len() > 0"'
+                f"column {column!r} of {table.origin} holds an empty list of {of} in row "
+                f"{row + 1}; remove such rows, for instance with filter: "
+                f'"{quoted(column)}.str.len() > 0"'
             )
     return [found for found in lists if found is not None]
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hf_stabilizer.data.arguments import DataArguments
 from hf_stabilizer.data.columns import Columns, choose_columns, quoted, require_columns
-from hf_stabilizer.data.division import Part, divide, take_subsets
+from hf_stabilizer.data.division import SPLITS, Part, divide, take_subsets
 from hf_stabilizer.data.labels import (
     TASKS,
     missing_labels,
@@ -64,7 +64,9 @@ class Splits:
     `label_names`; None without one."""
 
 
-def load_splits(arguments: DataArguments, *, task: str, keep: Sequence[str] = ()) -> Splits:
+def load_splits(
+    arguments: DataArguments, *, task: str, keep: Sequence[str] = (), pooled: bool = False
+) -> Splits:
     """Reads, filters, checks and divides the rows.
 
     The test rows are taken first, then the validation rows, then subsets. Each draw keeps the
@@ -76,6 +78,8 @@ def load_splits(arguments: DataArguments, *, task: str, keep: Sequence[str] = ()
         task: One of `hf_stabilizer.tasks.TASKS`.
         keep: More columns to leave in the rows of the splits that have them; `SOURCE` and
             `SOURCE_ROW` among them tell where each row was read.
+        pooled: Draw no validation rows, and put those that are given behind the training rows, to
+            be divided otherwise; `validation` is empty.
 
     Raises:
         ConfigurationError: Options clash, or no rows are named.
@@ -98,10 +102,12 @@ def load_splits(arguments: DataArguments, *, task: str, keep: Sequence[str] = ()
     notes += columns.notes
     _drop_unlabelled_test(tables, columns, arguments, notes)
     parts = {name: _read_part(table, columns, task) for name, table in tables.items()}
-    notes += divide(parts, arguments, task=task)
+    notes += divide(parts, arguments, task=task, wanted=("test",) if pooled else SPLITS)
     label_names = None
     if columns.label is not None:
         _check_kinds(parts, columns.label)
+    if pooled and "validation" in parts:
+        parts["train"] = parts["train"].followed_by(parts.pop("validation"))
     if columns.label is not None and task in ("text-classification", "token-classification"):
         are_tags = task == "token-classification"
         label_names = _name_labels(
@@ -119,7 +125,7 @@ def load_splits(arguments: DataArguments, *, task: str, keep: Sequence[str] = ()
         train = train.add_column(soft, probabilities)
     return Splits(
         train=train,
-        validation=_dataset(parts["validation"], columns, keep),
+        validation=_dataset(parts.get("validation", parts["train"].take([])), columns, keep),
         test=_dataset(parts["test"], columns, keep) if "test" in parts else None,
         unlabelled=_read_unlabelled(arguments, columns, task),
         text_columns=columns.texts,
@@ -343,5 +349,6 @@ def _dataset(part: Part, columns: Columns, keep: Sequence[str] = ()) -> Dataset:
 
     more = [name for name in keep if name in part.frame.columns and name != columns.label]
     texts = {name: part.frame[name].tolist() for name in (*columns.texts, *columns.choices, *more)}
-    labelled = columns.label is not None and part.labels
-    return Dataset.from_dict({**texts, columns.label: part.labels} if labelled else texts)
+    if columns.label is not None and part.labels:
+        texts[columns.label] = part.labels
+    return Dataset.from_dict(texts)

@@ -129,9 +129,7 @@ def _candidates(one: Named, recipes: Sequence[str] | None, notes: list[str]) -> 
     return [found]
 
 
-def _of_study(
-    study: Study, recipes: Sequence[str] | None, notes: list[str]
-) -> list[Candidate]:
+def _of_study(study: Study, recipes: Sequence[str] | None, notes: list[str]) -> list[Candidate]:
     for recipe in recipes or ():
         check_choice(recipe, study.recipes, name="recipes")
     if study.folder is None:

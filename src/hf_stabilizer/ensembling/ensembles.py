@@ -1,11 +1,11 @@
-"""Is the mean of several models better than the best of them, and how sure is that?
+r"""Is the mean of several models better than the best of them, and how sure is that?
 
-    members --gathering--> answers for the same rows --combining--> the ensemble's answers
-                                  \______________________ judging: scores, interval _____/
+members --gathering--> answers for the same rows --combining--> the ensemble's answers
+\______________________ judging: scores, interval _____/
 
-    OUTPUT/procedure.json         members, how they were combined, what came of it
-    OUTPUT/predictions.parquet    what the ensemble says of each row
-    OUTPUT/members/               what members said that were asked anew
+OUTPUT/procedure.json         members, how they were combined, what came of it
+OUTPUT/predictions.parquet    what the ensemble says of each row
+OUTPUT/members/               what members said that were asked anew
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hf_stabilizer.ensembling.candidates import Candidate, Found, Named, find_candidates
+from hf_stabilizer.ensembling.candidates import Found, Named, find_candidates
 from hf_stabilizer.ensembling.combining import (
     COMBINATIONS,
     Array,
     checked_weights,
+)
+from hf_stabilizer.ensembling.combining import (
     combine as combined,
 )
 from hf_stabilizer.ensembling.gathering import PARTS, Answers, without_lost
@@ -326,9 +328,7 @@ def judged(
     )
 
 
-def _best(
-    members: Sequence[EnsembleMember], which: str, greater: bool
-) -> EnsembleMember | None:
+def _best(members: Sequence[EnsembleMember], which: str, greater: bool) -> EnsembleMember | None:
     scored = [member for member in members if getattr(member, which) is not None]
     pick = max if greater else min
     return pick(scored, key=lambda member: getattr(member, which)) if scored else None
@@ -338,9 +338,7 @@ def _score(judge: Judge, found: Array, answers: Answers) -> float | None:
     return None if answers.labels is None else judge(found, answers.labels)
 
 
-def _shares(
-    combine: str, weights: Sequence[float] | None, members: int
-) -> Sequence[float | None]:
+def _shares(combine: str, weights: Sequence[float] | None, members: int) -> Sequence[float | None]:
     if combine == "rank_mean":
         return [None] * members
     if weights is None:
@@ -348,9 +346,7 @@ def _shares(
     return [float(weight) for weight in checked_weights(weights, members)]
 
 
-def _caution(
-    answers: Answers, combine: str, up: bool, scores: Sequence[float | None]
-) -> list[str]:
+def _caution(answers: Answers, combine: str, up: bool, scores: Sequence[float | None]) -> list[str]:
     notes = []
     if answers.part == "validation":
         notes.append(
@@ -397,5 +393,3 @@ def write(result: Ensemble, procedure: Procedure) -> None:
 
 def _say_nothing(line: str) -> None:
     """Where nobody listens."""
-
-

@@ -246,9 +246,7 @@ def read_members(candidates: Sequence[Candidate]) -> list[Member]:
                 "ensemble have one task"
             )
         if member.label_names != first.label_names:
-            _refuse_names(
-                candidates[0].name, first.label_names, candidate.name, member.label_names
-            )
+            _refuse_names(candidates[0].name, first.label_names, candidate.name, member.label_names)
     return members
 
 
@@ -309,7 +307,7 @@ def ask(
 
 def kind_of(member: Member) -> Kind:
     """Returns the kind of label that a member was trained on."""
-    return cast(Kind, member.problem_type or CHOICE)
+    return member.problem_type or CHOICE
 
 
 def label_array(labels: Sequence[Any], member: Member) -> Array:

@@ -1,6 +1,6 @@
-"""How are weights fitted without a row that any member learnt from? On out-of-fold predictions.
+r"""How are weights fitted without a row that any member learnt from? On out-of-fold predictions.
 
-    cross-validation A  --out_of_fold.parquet-->  \\
+    cross-validation A  --out_of_fold.parquet-->  \
     cross-validation B  --out_of_fold.parquet-->   fit_weights --> weights --> test predictions
     (identical rows in identical folds)
 

@@ -1,10 +1,10 @@
 """How are probabilities written down? As the columns that people read.
 
-    task                  columns
-    text-classification   prediction: the class         probability_<class> for each class
-      several labels      prediction: a list of those with a probability over 1/2; the same
-    multiple-choice       prediction: the choice        ranking: all, best first, and the same
-    text-regression       prediction: the number
+task                  columns
+text-classification   prediction: the class         probability_<class> for each class
+several labels      prediction: a list of those with a probability over 1/2; the same
+multiple-choice       prediction: the choice        ranking: all, best first, and the same
+text-regression       prediction: the number
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ PREDICTION = "prediction"
 RANKING = "ranking"
 
 
-def prediction_columns(
-    found: Array, kind: Kind, label_names: Sequence[str] | None
-) -> pd.DataFrame:
+def prediction_columns(found: Array, kind: Kind, label_names: Sequence[str] | None) -> pd.DataFrame:
     """Returns what is predicted for each row, as columns.
 
     Args:

@@ -1,8 +1,8 @@
 """Which rows are the members asked about, and who has answered already?
 
-    nothing named    the test rows of the members' runs, else their validation rows
-    part             the one of them that is named
-    file, rows       other rows, with labels or without
+nothing named    the test rows of the members' runs, else their validation rows
+part             the one of them that is named
+file, rows       other rows, with labels or without
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ class Rows:
     """Column of the right answers of a file, or of rows."""
 
     def __post_init__(self) -> None:
-        named = [
-            name for name in ("file", "rows", "part") if getattr(self, name) is not None
-        ]
+        named = [name for name in ("file", "rows", "part") if getattr(self, name) is not None]
         if len(named) > 1:
             raise ConfigurationError(
                 f"{' and '.join(named)} all say which rows are asked about; name one of them"

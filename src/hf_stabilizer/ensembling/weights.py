@@ -47,7 +47,7 @@ def fit_weights(probabilities: Array, labels: Array, kind: Kind) -> Array:
     members, rows = probabilities.shape[:2]
     if not rows:
         raise DataError("there are no rows to fit weights on")
-    equal = np.full(members, 1 / members)
+    equal: Array = np.full(members, 1 / members)
     if members == 1:
         return equal
     found = minimize(
@@ -58,8 +58,9 @@ def fit_weights(probabilities: Array, labels: Array, kind: Kind) -> Array:
         constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
         options={"ftol": 1e-12, "maxiter": 500},
     ).x
-    weights: Array = np.clip(found, 0.0, None)
-    return weights / weights.sum()
+    positive = np.clip(found, 0.0, None)
+    weights: Array = positive / positive.sum()
+    return weights
 
 
 def mean_loss(combined: Array, labels: Array, kind: Kind) -> float:
@@ -78,9 +79,7 @@ def mean_loss(combined: Array, labels: Array, kind: Kind) -> float:
     return float(-np.log(np.clip(right, _SMALLEST, None)).mean())
 
 
-def cross_fitted(
-    probabilities: Array, labels: Array, kind: Kind, folds: Sequence[int]
-) -> Array:
+def cross_fitted(probabilities: Array, labels: Array, kind: Kind, folds: Sequence[int]) -> Array:
     """Returns the weighted mean of each row, by weights fitted without the rows of its fold.
 
     So that out-of-fold rows can judge weights that are fitted on out-of-fold rows.
@@ -92,7 +91,7 @@ def cross_fitted(
         folds: The fold of each row; two or more different ones.
     """
     places = np.asarray(folds)
-    combined = np.empty_like(probabilities[0])
+    combined: Array = np.empty_like(probabilities[0])
     for fold in np.unique(places):
         held = places == fold
         weights = fit_weights(probabilities[:, ~held], labels[~held], kind)

@@ -169,7 +169,7 @@ def plan_folds(
         inner_size=inner_size,
         runs=runs,
         duplicates=duplicates,
-        notes=tuple(_notes(pool)),
+        notes=pool.splits.notes,
         cautions=tuple(_cautions(duplicates, choose_on)),
     )
 
@@ -238,12 +238,6 @@ def _across(texts: Sequence[str], places: Sequence[int]) -> int | None:
     if len(texts) > MOST_COMPARED:
         return None
     return sum(places[one] != places[other] for one, other, _ in near_duplicates(texts))
-
-
-def _notes(pool: Pool) -> list[str]:
-    # What was said of validation rows has no meaning: they are in the pool.
-    about = ("validation:", "validation has", " validation rows have a text")
-    return [note for note in pool.splits.notes if not any(words in note for words in about)]
 
 
 def _cautions(duplicates: int | None, choose_on: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Which rows are divided into folds? Those that train and those that choose, put together.
 
 The test rows stay apart: no fold learns from them or is chosen by them. What the configuration
-says about taking validation rows from the training rows has no effect, for they come back.
+says about taking validation rows from the training rows has no effect.
 """
 
 from __future__ import annotations
@@ -12,19 +12,15 @@ from typing import TYPE_CHECKING, Any
 from hf_stabilizer.configuration import Configuration
 from hf_stabilizer.data import Splits, load_splits
 from hf_stabilizer.data.columns import require_columns
-from hf_stabilizer.data.labels import strata_of
 from hf_stabilizer.data.splits import SOURCE, SOURCE_ROW
-from hf_stabilizer.data.splitting import stratified_sample
 from hf_stabilizer.errors import ConfigurationError, DataError, check_choice
 
 if TYPE_CHECKING:
     import pandas as pd
-    from datasets import Dataset
 
 # Any in this module: labels of whatever kind the task has, and cells of the user's table.
 TASKS = ("text-classification", "text-regression", "multiple-choice")
 """Tasks with one label, or list of labels, for each row."""
-_STREAM = 3  # That of the training rows' own subset.
 
 
 @dataclass(frozen=True)
@@ -73,40 +69,21 @@ def read_pool(configuration: Configuration, *, fold_column: str | None = None) -
         )
     group = arguments.group_column
     columns = [name for name in (group, fold_column) if name is not None]
-    whole = replace(arguments, max_train_rows=None, max_validation_rows=None, validation_size=None)
-    splits = load_splits(whole, task=task, keep=(*columns, SOURCE, SOURCE_ROW))
-    rows = _joined(splits, columns)
+    splits = load_splits(arguments, task=task, keep=(*columns, SOURCE, SOURCE_ROW), pooled=True)
+    rows, label = splits.train, splits.label_column
+    assert label is not None  # these tasks have one
     table = rows.to_pandas()
     for key, name in (("group_column", group), ("fold_column", fold_column)):
         if name is not None:
             require_columns(table, [name], key=key, origin="the pool of the folds")
-    most = arguments.max_train_rows
-    if most is not None and most < len(table):
-        strata = strata_of(rows[splits.label_column][:], task=task)
-        taken = stratified_sample(strata, most, seed=[arguments.split_seed, _STREAM])
-        rows, table = rows.select(taken), table.iloc[taken].reset_index(drop=True)
-    named = [*splits.text_columns, *splits.choice_columns, splits.label_column]
+    named = [*splits.text_columns, *splits.choice_columns, label]
     return Pool(
         splits=replace(splits, train=rows.select_columns(named), groups=None),
         rows=table[[*named, SOURCE, SOURCE_ROW]],
-        labels=list(rows[splits.label_column][:]),
+        labels=list(rows[label][:]),
         groups=None if group is None else _filled(table[group], group),
         marks=None if fold_column is None else table[fold_column].tolist(),
     )
-
-
-def _joined(splits: Splits, columns: list[str]) -> Dataset:
-    """Returns training and validation rows in the order in which they were read."""
-    from datasets import concatenate_datasets
-
-    for name in columns:
-        lacking = [p for p in ("train", "validation") if name not in getattr(splits, p).features]
-        if lacking:
-            raise DataError(f"the {' and '.join(lacking)} rows have no column {name!r}")
-    parts = [splits.train, splits.validation.cast(splits.train.features)]
-    rows = concatenate_datasets(parts)
-    keys = list(zip([s != "train" for s in rows[SOURCE]], rows[SOURCE_ROW][:], strict=True))
-    return rows.select(sorted(range(len(keys)), key=keys.__getitem__))
 
 
 def _filled(cells: pd.Series[Any], column: str) -> list[Any]:

@@ -206,7 +206,6 @@ def _settings(
 ) -> dict[str, Any]:
     """Everything that decides what comes of it, the rows themselves by their fingerprint."""
     values = plan.configuration.recorded
-    rows = [plan.pool.rows.to_json(orient="values"), list(plan.places)]
     return {
         **{key: value for key, value in values.items() if key not in NOT_COMPARED},
         "folds": len(plan.names),
@@ -216,8 +215,13 @@ def _settings(
         "inner_size": plan.inner_size if plan.choose_on == "inner" else None,
         "runs": plan.runs,
         "first_seed": first_seed,
-        "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12],
+        "rows": _fingerprint(plan.pool.rows.to_json(orient="values")),
+        "division": _fingerprint(json.dumps(plan.places)),
     }
+
+
+def _fingerprint(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _concluded(plan: FoldPlan, study: Study, procedure: Procedure, folder: Path) -> CrossValidation:
@@ -306,7 +310,7 @@ def _test_score(plan: FoldPlan, study: Study, kind: Kind, folder: Path) -> TestS
     by_run = on_test_rows(plan, study, kind)
     if test is None or not by_run:
         return None
-    labels = list(test[plan.pool.splits.label_column][:])
+    labels = list(test[str(plan.pool.splits.label_column)][:])
     mean = averaged(by_run)
     table = pd.DataFrame({"row": range(len(labels)), **answer_columns(kind, mean, labels)})
     table.to_parquet(folder / TEST_PREDICTIONS, index=False)

@@ -79,7 +79,9 @@ def load_task_model(name: str | Path, task: str) -> TaskModel:
             f"no model for {task} can be loaded from {str(name)!r}: {first_line(error)}"
         ) from error
     body = body_tensors(model)
-    return TaskModel(body, frozenset(model.state_dict()) - set(body), frozenset(info["missing_keys"]))
+    return TaskModel(
+        body, frozenset(model.state_dict()) - set(body), frozenset(info["missing_keys"])
+    )
 
 
 def body_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -209,9 +211,7 @@ def move_body(source: str | Path, folder: Path, *, task: str) -> HandOver:
 def _headless(name: str) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
     """The body alone, without what the checkpoint did not bring, and without names of classes."""
     try:
-        model, info = AutoModel.from_pretrained(
-            name, dtype=torch.float32, output_loading_info=True
-        )
+        model, info = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(
             f"no model can be loaded from {name!r}: {first_line(error)}; name the folder of a run "

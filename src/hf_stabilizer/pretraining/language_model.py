@@ -157,9 +157,7 @@ def load_language_model(name: str, objective: Objective, *, seed: int) -> Langua
     }[objective]
     try:
         with seeded(seed):
-            model, info = auto.from_pretrained(
-                name, dtype=torch.float32, output_loading_info=True
-            )
+            model, info = auto.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(
             f"no model for {objective} can be loaded from model_name_or_path={name!r}: "

@@ -124,9 +124,7 @@ class LanguageModelingCollator:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         chosen = self._choose(words, generator, least_one=least_one)  # (rows, length)
         self._replacing.generator = generator
-        masked, labels = self._replacing.torch_mask_tokens(
-            ids.clone(), special_tokens_mask=~chosen
-        )
+        masked, labels = self._replacing.torch_mask_tokens(ids.clone(), special_tokens_mask=~chosen)
         return masked, labels
 
     def _choose(

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
+from transformers.trainer_utils import IntervalStrategy
+
 from hf_stabilizer.arguments import StabilizerArguments
 from hf_stabilizer.configuration import Configuration, check_numbers, check_value, known_keys
 from hf_stabilizer.errors import (
@@ -198,7 +200,7 @@ def training_arguments(values: Mapping[str, Any], folder: Path) -> StabilizerArg
     except (ValueError, TypeError, ImportError) as error:
         reason = first_line(error)
         raise ConfigurationError(f"the Trainer refuses these training keys: {reason}") from error
-    if args.eval_strategy.value == "no":
+    if IntervalStrategy(args.eval_strategy) == IntervalStrategy.NO:
         raise ConfigurationError(
             "eval_strategy='no' leaves nothing to choose the weights by; leave it out for one "
             "look at the held-out text per epoch"

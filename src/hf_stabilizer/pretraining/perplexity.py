@@ -70,15 +70,17 @@ def perplexity_metrics(objective: str) -> Callable[[EvalPrediction], dict[str, f
 
     def compute(output: EvalPrediction) -> dict[str, float]:
         is_pair = objective == "mlm+nsp"
-        losses: Any = output.predictions[0] if is_pair else output.predictions
-        labels: Any = output.label_ids[0] if is_pair else output.label_ids
+        predictions: Any = output.predictions
+        label_ids: Any = output.label_ids
+        losses = predictions[0] if is_pair else predictions
+        labels = label_ids[0] if is_pair else label_ids
         told = labels != IGNORED
         if objective == "clm":
             told[:, 0] = False  # no token stands before the first
         mean = float(losses[told].astype(np.float64).mean())
         metrics = {"perplexity": float(np.exp(mean)), "cross_entropy": mean}
         if is_pair:
-            right = output.predictions[1].argmax(-1) == output.label_ids[1]
+            right = predictions[1].argmax(-1) == label_ids[1]
             metrics["next_sentence_accuracy"] = float(right.mean())
         return metrics
 

@@ -1,9 +1,9 @@
 """What came of further pre-training? The record that its folder keeps.
 
-    OUTPUT/procedure.json      settings, versions and, in the end, the outcome
-    OUTPUT/pretraining.json    this record
-    OUTPUT/model/              body, language-model head and tokenizer
-    OUTPUT/study/              its own control: the same fine-tuning with and without
+OUTPUT/procedure.json      settings, versions and, in the end, the outcome
+OUTPUT/pretraining.json    this record
+OUTPUT/model/              body, language-model head and tokenizer
+OUTPUT/study/              its own control: the same fine-tuning with and without
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Pretraining:
     steps: int = 0
     """Optimizer steps that were taken."""
     best_step: int = 0
-    """The step whose weights were kept; 0: none was better than before, see `notes`."""
+    """The step whose weights were kept."""
     texts: Mapping[str, int] = field(default_factory=dict)
     """Texts of each kind, and how many were left out for which reason."""
     rows: int = 0

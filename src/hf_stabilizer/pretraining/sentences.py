@@ -36,12 +36,12 @@ class SentencePair:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Splits at white space behind `.`, `!` or `?`, closing quotes included, and at blank lines.
+    r"""Splits at white space behind `.`, `!` or `?`, closing quotes included, and at blank lines.
 
     No list of abbreviations: "Dr. No" becomes two.
 
     Example:
-        >>> split_sentences('It rained. "Stop!" he cried.\\n\\nNo one did')
+        >>> split_sentences('It rained. "Stop!" he cried.\n\nNo one did')
         ['It rained.', '"Stop!"', 'he cried.', 'No one did']
     """
     return [part.strip() for part in _END.split(text) if part and part.strip()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerState
 
@@ -23,6 +25,7 @@ from hf_stabilizer.pretraining.preparing import Work
 from hf_stabilizer.pretraining.record import Pretraining
 from hf_stabilizer.pretraining.stopping import KEY, PerplexityStoppingCallback, looks_in_vain
 from hf_stabilizer.random_state import remember_random_state
+from hf_stabilizer.records import write_atomically
 from hf_stabilizer.run import heed
 from hf_stabilizer.silent_mistakes import preflight
 from hf_stabilizer.studies.tracking import tracked
@@ -32,6 +35,8 @@ logger = logging.getLogger(__name__)
 # Any in this module: values of configuration keys, and metrics.
 BEFORE = "before.json"
 _ACCURACY = "eval_next_sentence_accuracy"
+# Advice on classifiers; and the head is drawn from the seed, which `preflight` cannot see.
+_OF_FINE_TUNING = {"few-steps", "optimistic-best", "unseeded-head"}
 
 
 def training_folder(folder: Path, objective: str) -> Path:
@@ -62,7 +67,8 @@ def build_pretrainer(
     args = training_arguments({**work.values, **(labels or {})}, folder)
     model = work.language_model.model
     callbacks = [*callbacks, EpochCallback(work.collator)]
-    heed(preflight(model, args, work.train, eval_dataset=work.held_out, callbacks=callbacks))
+    found = preflight(model, args, work.train, eval_dataset=work.held_out, callbacks=callbacks)
+    heed(finding for finding in found if finding.code not in _OF_FINE_TUNING)
     prepare_model(model, args)
     plugged = stabilize(args, [*callbacks, PerplexityStoppingCallback(options.patience)])
     try:
@@ -118,13 +124,14 @@ def pretrain(
         task=work.configuration.model.task,
     )
     looks = _looks(trainer.state)
-    accuracies = (before.get(_ACCURACY), after.get(_ACCURACY))
     record = Pretraining(
         model=str(folder / "model"),
         objective=work.objective,
         perplexity_before=before[KEY],
         perplexity_after=after[KEY],
-        next_sentence_accuracy=None if None in accuracies else accuracies,
+        next_sentence_accuracy=(
+            (before[_ACCURACY], after[_ACCURACY]) if _ACCURACY in after else None
+        ),
         evaluations=looks,
         steps=trainer.state.global_step,
         best_step=min(looks, key=lambda look: look[1])[0],
@@ -146,10 +153,6 @@ def pretrain(
 
 def _measure_before(trainer: Trainer, place: Path) -> Mapping[str, float]:
     """Looks at the held-out text before the first step, once, and without moving random numbers."""
-    import json
-
-    from hf_stabilizer.records import write_atomically
-
     path = place / BEFORE
     if path.is_file():
         measured: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
@@ -169,9 +172,14 @@ def _train(trainer: Trainer, checkpoint: str | None, patience: int) -> None:
         best = state.best_model_checkpoint
         if looks_in_vain(state.log_history) >= patience and best and Path(best).is_dir():
             trainer.state = state
-            trainer._load_best_model()
+            _load_weights(trainer.model, best)
             return
     trainer.train(resume_from_checkpoint=checkpoint)
+
+
+def _load_weights(model: Any, checkpoint: str) -> None:  # Any: the Trainer takes any module
+    there = type(model).from_pretrained(checkpoint, dtype=torch.float32)
+    model.load_state_dict(there.state_dict())
 
 
 def _looks(state: TrainerState) -> tuple[tuple[int, float], ...]:

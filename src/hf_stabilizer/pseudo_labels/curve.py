@@ -1,7 +1,7 @@
 """How does the score go with the share of unlabelled rows? A table and a picture.
 
-Scores are those on the validation rows, of the weights that they chose; the control, at a share of
-0, is what to beat.
+Scores are those on the validation rows, of the weights that they chose (with folds of the last
+ones, on the rows of the fold); the control, at a share of 0, is what to beat.
 """
 
 from __future__ import annotations

@@ -3,25 +3,33 @@
     no folds    one part: training, validation and test rows as the configuration divides them
     K folds     K parts: the labelled rows but those of fold k; those of fold k, which judge
 
-With folds all labelled rows but the test rows are folded; the test rows are let be.
+With folds all labelled rows but the test rows are folded, as `cross_validate` does it; the rows of
+a fold score the last weights, and choose none. The test rows are let be.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.data import Splits, load_splits, write_splits
-from hf_stabilizer.data.folding import assign_folds
+from hf_stabilizer.folds.files import parts_of
+from hf_stabilizer.folds.planning import FoldPlan, plan_folds
 from hf_stabilizer.pseudo_labels.question import Question
 from hf_stabilizer.records import write_atomically
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+logger = logging.getLogger(__name__)
+
 # Any in this module: values of configuration keys.
+LAST_WEIGHTS: Mapping[str, Any] = {"save_strategy": "no", "load_best_model_at_end": False}
+"""Lets no row choose between weights."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Part:
     splits: Splits
     """The rows."""
     keys: dict[str, Any]
-    """Configuration keys that read them back; empty as long as nothing is written."""
+    """Configuration keys that read them back once they are written, and those of every run."""
     test: Dataset | None = None
     """Test rows that are not scored here, and kept out all the same."""
 
@@ -55,41 +63,33 @@ def read_parts(question: Question) -> list[Part]:
         DataError: The rows are not as the configuration says, or cannot be folded.
     """
     configuration = question.configuration
-    task = configuration.model.task
-    splits = load_splits(configuration.data, task=task)
     if question.folds is None:
+        splits = load_splits(configuration.data, task=configuration.model.task)
+        _tell(splits.notes)
         return [Part("", splits, {})]
-    rows, groups = _labelled(splits)
-    seed = configuration.data.split_seed
-    places = assign_folds(
-        list(rows[splits.label_column]), question.folds, groups=groups, seed=seed, task=task
-    )
-    return [
-        Part(f"fold{fold + 1}", _fold(splits, rows, places, fold), {}, splits.test)
-        for fold in range(question.folds)
-    ]
+    plan = plan_folds(question.given, folds=question.folds)
+    _tell((*plan.cautions, *plan.notes))
+    return [_fold(plan, fold) for fold in range(len(plan.names))]
 
 
-def _labelled(splits: Splits) -> tuple[Dataset, tuple[str, ...] | None]:
-    """All labelled rows but the test rows; with groups only those whose group is known."""
-    from datasets import concatenate_datasets
-
-    if splits.groups is not None:
-        return splits.train, splits.groups
-    return concatenate_datasets([splits.train, splits.validation]), None
+def _tell(notes: Sequence[str]) -> None:
+    for note in notes:
+        logger.info(note)
 
 
-def _fold(splits: Splits, rows: Dataset, places: list[int], fold: int) -> Splits:
-    inside = [row for row, place in enumerate(places) if place == fold]
-    outside = [row for row, place in enumerate(places) if place != fold]
-    groups = splits.groups
-    return replace(
-        splits,
+def _fold(plan: FoldPlan, fold: int) -> Part:
+    outside, _, inside = parts_of(plan, fold)
+    pool, rows, groups = plan.pool, plan.pool.splits.train, plan.pool.groups
+    splits = replace(
+        pool.splits,
         train=rows.select(outside),
         validation=rows.select(inside),
         test=None,
-        groups=None if groups is None else tuple(groups[row] for row in outside),
+        groups=None if groups is None else tuple(str(groups[row]) for row in outside),
     )
+    looks = plan.configuration.values.get("evaluations_per_epoch") or 1
+    keys = {**LAST_WEIGHTS, "evaluations_per_epoch": looks}
+    return Part(plan.names[fold], splits, keys, pool.splits.test)
 
 
 def write_parts(question: Question, folder: Path) -> list[Part]:
@@ -103,4 +103,4 @@ def _written(part: Part, folder: Path) -> Part:
         keys = write_splits(replace(part.splits, unlabelled=None), folder)
         write_atomically(record, json.dumps(keys, indent=2))
     keys = json.loads(record.read_text(encoding="utf-8"))
-    return replace(part, keys=keys)
+    return replace(part, keys={**part.keys, **keys})

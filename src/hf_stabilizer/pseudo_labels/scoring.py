@@ -88,7 +88,7 @@ def pooled(trained: Study, recipes: Sequence[str], parts: Sequence[Part], folder
             its = {fold: _with(found, seeds) for fold, found in by_fold.items()}
             runs.append(_mean_run(recipe, seeds, [run for run in its.values() if run], len(parts)))
             rows += [
-                (recipe, fold, run.name, run.status, run.best_score)
+                (recipe, fold, run.name, run.status, run.last_score)
                 for fold, run in its.items()
                 if run
             ]
@@ -114,9 +114,9 @@ def _shared(trained: Study, recipe: str, parts: Sequence[Part]) -> dict[str, Any
 
 
 def _mean_run(recipe: str, seeds: Mapping[str, int], runs: Sequence[Run], folds: int) -> Run:
-    scores = [run.best_score for run in runs if run.best_score is not None]
+    scores = [run.last_score for run in runs if run.last_score is not None]
     whole = len(scores) == folds
-    lost = next((run.reason for run in runs if run.best_score is None), "a fold is missing")
+    lost = next((run.reason for run in runs if run.last_score is None), "a fold is missing")
     first = runs[0]
     return Run(
         recipe,

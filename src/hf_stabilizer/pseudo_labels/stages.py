@@ -22,7 +22,7 @@ from rich.console import Console
 
 from hf_stabilizer.errors import DataError, StudyError
 from hf_stabilizer.pseudo_labels.labelling import label_rows
-from hf_stabilizer.pseudo_labels.parts import Part
+from hf_stabilizer.pseudo_labels.parts import LAST_WEIGHTS, Part
 from hf_stabilizer.pseudo_labels.provenance import PROBABILITIES, check_names, joined
 from hf_stabilizer.pseudo_labels.question import LONG_CONTROL, Question
 from hf_stabilizer.pseudo_labels.teachers import read_teachers
@@ -36,10 +36,9 @@ if TYPE_CHECKING:
 
 # Any in this module: values of configuration keys.
 TEACHER_KEYS: Mapping[str, Any] = {
+    **LAST_WEIGHTS,
     "eval_strategy": "no",
     "evaluations_per_epoch": 0,
-    "save_strategy": "no",
-    "load_best_model_at_end": False,
     "test_file": None,
 }
 """What a teacher's run sets: no row judges it."""

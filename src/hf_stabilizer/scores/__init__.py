@@ -91,9 +91,13 @@ _NUMBERS: Mapping[str, Score] = {
     "spearman": Score(partial(correlation, kind="spearman"), "numbers", (NUMBER,)),
 }
 _TOKENS: Mapping[str, Score] = {
-    "seqeval_f1": Score(partial(entity_score, which="f1"), "tags", (TAGS,)),
-    "seqeval_precision": Score(partial(entity_score, which="precision"), "tags", (TAGS,)),
-    "seqeval_recall": Score(partial(entity_score, which="recall"), "tags", (TAGS,)),
+    "seqeval_f1": Score(partial(entity_score, which="f1"), "tags", (TAGS,), of_entities=True),
+    "seqeval_precision": Score(
+        partial(entity_score, which="precision"), "tags", (TAGS,), of_entities=True
+    ),
+    "seqeval_recall": Score(
+        partial(entity_score, which="recall"), "tags", (TAGS,), of_entities=True
+    ),
     "token_accuracy": Score(token_accuracy, "tags", (TAGS,)),
     "perplexity": Score(perplexity, "losses", (LANGUAGE,), greater_is_better=False),
 }

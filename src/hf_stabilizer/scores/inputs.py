@@ -24,6 +24,7 @@ from hf_stabilizer.scores.tokens import IGNORED
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_LOST = "?-?"
 # Any in this module: predictions and references of any of the kinds above.
 
 
@@ -51,7 +52,7 @@ class Outputs:
         if wants == "numbers":
             return self.predictions.reshape(len(self.predictions)).astype(np.float64), self.labels
         if wants == "tags":
-            return self._tags(self._classes()), self._tags(self.labels)
+            return self._found_tags(), self._tags(self.labels)
         if wants == "texts":
             return self._texts(self.predictions), self._texts(self.labels)
         if wants == "tokens":
@@ -80,6 +81,19 @@ class Outputs:
         return [
             [str(c) if names is None else names[c] for c in row[labels != IGNORED]]
             for row, labels in zip(classes, self.labels, strict=True)
+        ]
+
+    def _found_tags(self) -> list[list[str]]:
+        """Returns the names of the predicted tags; the one of a lost token is nobody's name."""
+        lost = np.isnan(self.predictions).any(axis=-1)
+        return [
+            [
+                _LOST if is_lost else tag
+                for tag, is_lost in zip(tags, row[labels != IGNORED], strict=True)
+            ]
+            for tags, row, labels in zip(
+                self._tags(self.predictions.argmax(-1)), lost, self.labels, strict=True
+            )
         ]
 
     def _texts(self, ids: Array) -> list[str]:

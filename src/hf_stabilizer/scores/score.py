@@ -53,6 +53,8 @@ class Score:
     """Whether its name holds a number K."""
     num_labels: int | None = None
     """How many classes it is for; None: any number."""
+    of_entities: bool = False
+    """Whether it reads where an entity begins and ends from the names of tags."""
     decides: bool = True
     """Whether it tells a better model from a worse one; False: it only describes."""
     packages: tuple[str, ...] = ()

@@ -182,6 +182,8 @@ def _needs_layers(args: StabilizerArguments) -> bool:
         args.layer_lr != "uniform"
         or args.layer_overrides
         or args.head_learning_rate
+        or args.layer_weight_decay_multipliers is not None
+        or args.head_weight_decay is not None
         or args.reinit_layers
         or args.freeze_layers
         or args.freeze_embeddings

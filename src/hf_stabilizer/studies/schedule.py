@@ -57,6 +57,7 @@ def run_study(
     data_seeds: int | Sequence[int] | None = None,
     dropout_seeds: int | Sequence[int] | None = None,
     retry_failed: bool = False,
+    keep_models: bool = False,
     overrides: Mapping[str, Any] | None = None,
     ablation: Mapping[str, Any] | None = None,
     command: str = "",
@@ -121,6 +122,8 @@ def run_study(
         data_seeds: Seeds of the order of the data; likewise.
         dropout_seeds: Seeds of dropout; likewise.
         retry_failed: Repeat runs that raised; those whose worker died are repeated anyhow.
+        keep_models: Keep the model of every run that ends from now on, for soups and to predict
+            with several of them, not only that of each recipe's best one.
         overrides: Keys that beat file and recipes; of a function fields of `StabilizerArguments`,
             and `task`; of a command line `metric_for_best_model` alone.
         ablation: Which recipes are the arms of an ablation (`Study.ablation`); `ablate` gives it.
@@ -200,6 +203,7 @@ def run_study(
             place=place,
             stopping=stopping,
             retry_failed=retry_failed,
+            keep_models=keep_models,
             console=console,
         )
         if stopping is not None:

@@ -1,6 +1,6 @@
 """What is a run of a study called in a tracker, and in which group does it stand?
 
-    group    the study:          name of its folder
+    group    the study:          name of its folder, or of the procedure's that it is part of
     name     the run in it:      RECIPE/SEEDS, e.g. stabilised/seed3
 
 What somebody has set stands: a project or a run's name among the options comes first, and so does
@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from hf_stabilizer.procedure import FILE as PROCEDURE
 
 _TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
 # Where one of the first is set, the second would overrule it.
@@ -54,7 +56,7 @@ class TrackerNames:
             'friday/plain/seed3'
         """
         options = options or {}
-        group = folder.absolute().parents[2].name or "study"
+        group = _group(folder.absolute().parents[2])
         first = options.get("run_name") or (group if options.get("project") else "")
         parts = [part for part in (str(first), folder.parent.name, folder.name) if part]
         return cls(
@@ -103,6 +105,15 @@ class TrackerNames:
         if base is None:
             return str(self.folder)
         return str(Path(base, self.group, self.folder.parent.name, self.folder.name))
+
+
+def _group(study: Path) -> str:
+    """Name of a study; one inside a procedure begins with the procedure's: CV/study is "CV"."""
+    above = next((path for path in study.parents[:3] if (path / PROCEDURE).is_file()), None)
+    if above is None:
+        return study.name or "study"
+    parts = study.relative_to(above).parts
+    return "-".join([above.name, *(parts[:-1] if parts[-1] == "study" else parts)])
 
 
 def _saves_models() -> bool:

@@ -97,4 +97,5 @@ def written_tokens(ids: Ids, *, pad: int, end: int | None) -> npt.NDArray[np.boo
     ends = np.zeros_like(ids, dtype=bool) if end is None else ids == end
     goes_on = np.cumsum(ends, axis=1) - ends == 0
     is_padding = (ids == pad) & (pad != end)
-    return goes_on & ~is_padding & (ids != NO_LABEL)
+    written: npt.NDArray[np.bool_] = goes_on & ~is_padding & (ids != NO_LABEL)
+    return written

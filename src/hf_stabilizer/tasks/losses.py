@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 # Any in this module: what a model gives, and the count that the Trainer hands on.
 
 
-def soft_cross_entropy(
-    outputs: Any, labels: Tensor, num_items_in_batch: Any = None
-) -> Tensor:
+def soft_cross_entropy(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
     """Returns the cross-entropy for `Trainer(compute_loss_func=...)`, of either kind of labels.
 
     Args:

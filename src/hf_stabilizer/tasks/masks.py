@@ -62,9 +62,7 @@ def fixed_masks(texts: Encoder, tokenizer: PreTrainedTokenizerBase) -> Encoder:
 
     def encode(rows: Rows) -> dict[str, list[Any]]:
         found = texts(rows)
-        masked = [
-            draw_masks(collator, [{"input_ids": ids}]) for ids in found["input_ids"]
-        ]
+        masked = [draw_masks(collator, [{"input_ids": ids}]) for ids in found["input_ids"]]
         return {
             **found,
             "input_ids": [row["input_ids"][0].tolist() for row in masked],

@@ -65,6 +65,8 @@ class Sweep:
     """The recipe that leaves the setting out and is the same otherwise; None: there is none."""
     smallest_p: float
     """The smallest p-value that any pair of values can reach with so many seeds."""
+    correction: str
+    """How p-values are corrected for all pairs of values."""
 
     @property
     def unset_label_is_left(self) -> bool:
@@ -215,6 +217,7 @@ def _sweep(
         best=values[best],
         unset=summary_rows(study.runs, left[:1])[0] if left else None,
         smallest_p=_smallest(compared.values(), len(scored)),
+        correction="Bonferroni" if _needs_bonferroni(compared.values()) else "step-down max T",
     )
 
 

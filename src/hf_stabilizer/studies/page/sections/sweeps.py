@@ -225,7 +225,7 @@ def _remarks(one: Sweep) -> Iterator[Markup]:
         count = len([v for v in one.values if v.summary.mean is not None])
         yield remark(
             f"p: exact over the seeds, corrected for all {count * (count - 1) // 2} pairs of "
-            "values (step-down max T), for the best was chosen after all were seen."
+            f"values ({one.correction}), for the best was chosen after all were seen."
         )
     if any(value.summary.stopped for value in one.values):
         yield remark(

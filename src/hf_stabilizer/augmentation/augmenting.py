@@ -1,0 +1,277 @@
+"""Which training rows come of it? Each row once more for each technique and copy, by `Dataset.map`.
+
+    train rows --technique, copy--> changed rows --kept out if near a validation or test row-->
+    originals + changed rows, with `augmented_by` and `source_row`
+
+Only `train` is ever read to be changed, and only `train` is replaced: the other splits of the
+result are the very objects that were handed in.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_stabilizer.augmentation.mixing import MixRows
+from hf_stabilizer.augmentation.technique import Technique, draw_of
+from hf_stabilizer.data.near_duplicates import near_duplicates
+from hf_stabilizer.data.splits import Splits
+from hf_stabilizer.errors import LAST_SEED, ConfigurationError, DataError, check_whole
+from hf_stabilizer.records import write_atomically
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+# Any in this module: cells of the rows.
+AUGMENTED_BY, SOURCE_ROW = "augmented_by", "source_row"
+"""Columns of provenance: the name of the technique (None: the row is as it was read), and the
+place of the row it was made of among the training rows, from 0."""
+CHUNK = 256
+"""Rows that a technique changes at once, and that are kept on disk together."""
+
+
+def augment(
+    splits: Splits,
+    techniques: Sequence[Technique],
+    *,
+    copies: int = 1,
+    seed: int = 0,
+    keep_originals: bool = True,
+    threshold: float = 0.8,
+    folder: str | Path | None = None,
+) -> Splits:
+    """Adds changed copies of the training rows; labels, soft labels and groups are kept.
+
+    Each technique gives `copies` rows of each training row, changed in every text column (the
+    question of multiple-choice, not its choices). What becomes of a row depends on the seed, the
+    technique, the number of the copy and its place alone. Rows that came out nearly like a
+    validation or test row are left out, unless they are their source row unchanged. With rate 0
+    the copies are equal to their sources, letter by letter.
+
+    Args:
+        splits: What `load_splits` returned.
+        techniques: One or more.
+        copies: Rows that each technique makes of each training row, 1 or more.
+        seed: Seed of all draws, in [0, 2^32).
+        keep_originals: Whether the training rows themselves stay, first and in their order.
+        threshold: Similarity from which a row is nearly like another, in (0, 1]
+            (`near_duplicates`).
+        folder: Where what models write is kept from chunk to chunk, so that a second start repeats
+            none of it; None: nowhere.
+
+    Returns:
+        Splits whose `train` has the columns `augmented_by` and `source_row` as well; `validation`,
+        `test` and `unlabelled` are the same objects.
+
+    Raises:
+        ConfigurationError: A value is out of range, or a technique does not fit the rows.
+        DataError: No row is left.
+
+    Example:
+        >>> import pandas as pd, tempfile
+        >>> from hf_stabilizer.augmentation import DeleteWords
+        >>> from hf_stabilizer.data import DataArguments, load_splits
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> rows = {"text": ["one good film", "a bad plot"] * 5, "label": ["pos", "neg"] * 5}
+        >>> pd.DataFrame(rows).to_csv(folder / "rows.csv")
+        >>> arguments = DataArguments(train_file=str(folder / "rows.csv"), validation_size=4)
+        >>> splits = load_splits(arguments, task="text-classification")
+        >>> more = augment(splits, [DeleteWords(rate=0.4)], copies=2, threshold=1.0)
+        >>> more.validation is splits.validation, set(more.train["augmented_by"])
+        (True, {'delete', None})
+    """
+    check_whole(copies, "1 or more", name="copies", least=1)
+    check_whole(seed, "in [0, 2^32)", name="seed", most=LAST_SEED)
+    _check_fit(splits, techniques)
+    held_out = _held_out_texts(splits)
+    parts, notes = [], []
+    if keep_originals:
+        parts.append(_with_provenance(splits.train, None, list(range(len(splits.train)))))
+    for technique in techniques:
+        for copy in range(1, copies + 1):
+            changed = _changed(splits, technique, copy, seed, folder)
+            kept, unchanged = _far(splits, changed, held_out, threshold)
+            part = _with_provenance(changed, technique.name, list(range(len(changed))))
+            parts.append(part.select(kept))
+            notes.append(_note(technique.name, copy, len(changed), len(kept), unchanged))
+    return _joined(splits, parts, notes)
+
+
+def _check_fit(splits: Splits, techniques: Sequence[Technique]) -> None:
+    if not techniques:
+        raise ConfigurationError("techniques is empty; name one or more, e.g. DeleteWords(0.1)")
+    for column in splits.text_columns:
+        if not isinstance(splits.train[0][column], str):
+            raise ConfigurationError(
+                f"column {column!r} holds {type(splits.train[0][column]).__name__}s; only rows of "
+                "plain texts can be augmented"
+            )
+    mixes = any(isinstance(one, MixRows) for one in techniques)
+    if splits.label_column is None and mixes:
+        raise ConfigurationError("mix joins rows of one label, and there are no labels")
+    if splits.choice_columns and mixes:
+        raise ConfigurationError(
+            "mix joins rows of one label, and the label of multiple-choice is the place of the "
+            "answer among its own choices; leave mix out"
+        )
+    for column in (AUGMENTED_BY, SOURCE_ROW):
+        if column in splits.train.column_names:
+            raise ConfigurationError(
+                f"the training rows have a column {column!r} already; augment the rows they come "
+                "from, or rename it"
+            )
+
+
+@dataclass(frozen=True)
+class RowMap:
+    """Changes the texts of a batch, for `Dataset.map(..., batched=True, with_indices=True)`.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> from hf_stabilizer.augmentation import SwapWords
+        >>> rows = Dataset.from_dict({"text": ["a b"], "label": [0]})
+        >>> change = RowMap(SwapWords(rate=1.0), rows, ("text",), "label")
+        >>> rows.map(change, batched=True, with_indices=True)["text"][:]
+        ['b a']
+    """
+
+    technique: Technique
+    """What changes them."""
+    rows: Dataset
+    """All rows, where partners are looked for."""
+    columns: tuple[str, ...]
+    """Columns of text."""
+    label: str | None
+    """The column of labels; None where there are none."""
+    copy: int = 1
+    """Number of the copy, which the draws depend on."""
+    seed: int = 0
+    """Seed of the draws."""
+    folder: Path | None = None
+    """Where chunks are kept; None: nowhere."""
+
+    def __call__(self, batch: dict[str, list[Any]], places: list[int]) -> dict[str, list[str]]:
+        """Returns the changed columns."""
+        kept = None if self.folder is None else self._file(places)
+        if kept is not None and kept.exists():
+            found: dict[str, list[str]] = json.loads(kept.read_text(encoding="utf-8"))
+            return found
+        partners = self._partners(places)
+        changed = {
+            column: self.technique(
+                batch[column],
+                [self._texts(column)[partner] for partner in partners],
+                [self._draw(place, column) for place in places],
+            )
+            for column in self.columns
+        }
+        if kept is not None:
+            write_atomically(kept, json.dumps(changed, ensure_ascii=False))
+            logger.info(f"{self.technique.name}: {places[-1] + 1} of {len(self.rows)} rows")
+        return changed
+
+    def _file(self, places: Sequence[int]) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{self.technique.name}-{self.copy}-{places[0]}-{len(places)}.json"
+
+    def _draw(self, place: int, what: str) -> Any:
+        return draw_of(self.seed, self.technique.name, self.copy, place, what)
+
+    def _partners(self, places: Sequence[int]) -> list[int]:
+        """Places of other rows with the same label; the row itself where there is none."""
+        if not isinstance(self.technique, MixRows):
+            return list(places)
+        assert self.label is not None
+        labels = list(self.rows[self.label])
+        by_label: dict[str, list[int]] = defaultdict(list)
+        for place, label in enumerate(labels):
+            by_label[json.dumps(label)].append(place)
+        partners = []
+        for place in places:
+            others = [other for other in by_label[json.dumps(labels[place])] if other != place]
+            partners.append(self._draw(place, "partner").choice(others) if others else place)
+        return partners
+
+    def _texts(self, column: str) -> Any:
+        return self.rows[column]
+
+
+def _changed(
+    splits: Splits, technique: Technique, copy: int, seed: int, folder: str | Path | None
+) -> Dataset:
+    where = Path(folder) if folder is not None and technique.is_slow else None
+    change = RowMap(
+        technique, splits.train, splits.text_columns, splits.label_column, copy, seed, where
+    )
+    return splits.train.map(
+        change,
+        batched=True,
+        batch_size=CHUNK,
+        with_indices=True,
+        # Nothing may come out of a cache of other rows, and no model is to be pickled for a name.
+        load_from_cache_file=False,
+        new_fingerprint=f"augmented-{draw_of(technique.settings, copy, seed).getrandbits(64):x}",
+        desc=technique.name,
+    )
+
+
+def _row_texts(splits: Splits, rows: Dataset) -> list[str]:
+    columns = [list(rows[name]) for name in (*splits.text_columns, *splits.choice_columns)]
+    return ["\n".join(map(str, row)) for row in zip(*columns, strict=True)]
+
+
+def _held_out_texts(splits: Splits) -> list[str]:
+    """Texts of the rows that choose and judge: none of them may come in by the way of a change."""
+    test = [] if splits.test is None else _row_texts(splits, splits.test)
+    return _row_texts(splits, splits.validation) + test
+
+
+def _far(
+    splits: Splits, changed: Dataset, held_out: list[str], threshold: float
+) -> tuple[list[int], int]:
+    """Returns the places of the rows that may stay, and how many are as they were."""
+    texts, sources = _row_texts(splits, changed), _row_texts(splits, splits.train)
+    near = {i for i, _, _ in near_duplicates(texts, held_out, threshold=threshold)}
+    same = [text == source for text, source in zip(texts, sources, strict=True)]
+    return [at for at in range(len(texts)) if same[at] or at not in near], sum(same)
+
+
+def _note(name: str, copy: int, made: int, kept: int, unchanged: int) -> str:
+    said = f"{name}, copy {copy}: {kept} rows"
+    if made > kept:
+        said += f"; {made - kept} that came out nearly like a validation or test row are left out"
+    if unchanged:
+        said += f"; {unchanged} came out as they were"
+    return said
+
+
+def _with_provenance(rows: Dataset, name: str | None, sources: list[int]) -> Dataset:
+    from datasets import Features, Value
+
+    features = Features(
+        {**rows.features, AUGMENTED_BY: Value("string"), SOURCE_ROW: Value("int64")}
+    )
+    named = rows.add_column(AUGMENTED_BY, [name] * len(rows))
+    return named.add_column(SOURCE_ROW, sources).cast(features)
+
+
+def _joined(splits: Splits, parts: Sequence[Dataset], notes: Sequence[str]) -> Splits:
+    from datasets import concatenate_datasets
+
+    train = concatenate_datasets(list(parts))
+    if not len(train):
+        raise DataError(
+            "no training row is left: all came out nearly like a validation or test row; keep the "
+            "originals, or raise threshold"
+        )
+    groups = splits.groups
+    if groups is not None:
+        groups = tuple(groups[place] for place in train[SOURCE_ROW])
+    return replace(splits, train=train, groups=groups, notes=(*splits.notes, *notes))

@@ -1,0 +1,95 @@
+"""Did other training rows help? A control and a treated recipe over the same seeds.
+
+Both choose and judge by the same rows. Unless told otherwise they take as many optimizer steps,
+for a gain of longer training is none of better rows.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+
+from hf_stabilizer.records import write_atomically
+
+if TYPE_CHECKING:
+    from hf_stabilizer.configuration import Configuration
+    from hf_stabilizer.studies.study import Study
+
+# Any in this module: values of configuration keys, and options of `run_study`.
+CONTROL = "control"
+EQUAL = ("steps", "epochs")
+"""What the runs with and without have in common."""
+
+
+def equal_steps(configuration: Configuration, before: int, after: int) -> dict[str, Any]:
+    """Returns the keys with which more rows take as many steps, and are looked at as often.
+
+    Args:
+        configuration: That of the control.
+        before: Training rows of the control.
+        after: Training rows of the treated runs.
+
+    Example:
+        >>> from hf_stabilizer.configuration import load_configuration
+        >>> keys = {"model_name_or_path": "m", "num_train_epochs": 4, "evaluations_per_epoch": 1}
+        >>> equal_steps(load_configuration(keys), before=100, after=200)
+        {'num_train_epochs': 2.0, 'evaluations_per_epoch': 2}
+    """
+    values = configuration.values
+    if values.get("max_steps", -1) > 0 or after == before:
+        return {}
+    epochs = values.get("num_train_epochs", 3.0)
+    keys: dict[str, Any] = {"num_train_epochs": epochs * before / after}
+    times = values.get("evaluations_per_epoch", 0)
+    if times:
+        keys["evaluations_per_epoch"] = max(1, math.ceil(times * after / before))
+    return keys
+
+
+def write_recipe(path: Path, keys: Mapping[str, Any], *, comment: str, source: str) -> None:
+    """Writes keys as a recipe that `--recipe` and `study` read."""
+    text = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.dump(dict(keys), text)
+    write_atomically(path, f"# {comment}\n# Source: {source}\n{text.getvalue()}")
+
+
+def compare_with_control(
+    config: str | Path | Mapping[str, Any],
+    *,
+    control: Mapping[str, Any],
+    treated: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+    overrides: Mapping[str, Any] | None = None,
+    **study: Any,
+) -> Study:
+    """Runs the control and what is held against it over the same seeds, and writes the report.
+
+    Args:
+        config: Path of a YAML file, or a mapping with the same keys.
+        control: Keys of the control.
+        treated: Name -> keys of each recipe that is compared with it.
+        folder: Folder of the study; the page is `report.html` in it.
+        overrides: Keys that beat the file, and are beaten by these recipes.
+        **study: Options of `run_study`.
+    """
+    from hf_stabilizer.recipes import read_yaml
+    from hf_stabilizer.studies.page.report import write_report
+    from hf_stabilizer.studies.schedule import run_study
+
+    values = dict(config) if isinstance(config, Mapping) else read_yaml(Path(config))
+    found = run_study(
+        # Laid over the recipes, these would beat the very keys that tell recipes apart.
+        {**values, **(overrides or {})},
+        recipes={CONTROL: control, **treated},
+        output_dir=folder,
+        **study,
+    )
+    write_report(found, folder / "report.html")
+    return found

@@ -1,0 +1,336 @@
+r"""Can several fine-tuned models be one? The mean of their weights, greedily chosen or of all.
+
+    uniform   theta = mean of all members
+    greedy    members by validation score, best first; each is put in if the score of the mean on
+              the validation rows does not fall                            (the paper's Recipe 1)
+
+So a greedy soup is never below its best member on the rows that choose it. The test rows judge.
+Source: Wortsman et al. 2022, Model soups (arXiv:2203.05482); that rounding is done once, from
+float64, and that heads must have begun at one place, is ours.
+
+    OUTPUT/config.json, model.safetensors, tokenizer    an ordinary model: `from_pretrained(OUTPUT)`
+    OUTPUT/configuration.yaml                           that of the first member
+    OUTPUT/procedure.json                               members, scores, what came of it
+    OUTPUT/scores.json                                  scores by members, so that none is repeated
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_stabilizer.ensembling.candidates import Named, find_candidates
+from hf_stabilizer.ensembling.fingerprints import of_weights
+from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.metrics import greater_is_better
+from hf_stabilizer.procedure import open_procedure
+from hf_stabilizer.records import write_atomically
+from hf_stabilizer.studies import formats
+from hf_stabilizer.studies.statistics import Interval
+
+if TYPE_CHECKING:
+    from hf_stabilizer.ensembling.tasting import Taster
+
+# Any in this module: values of settings and outcomes.
+KIND = "soup"
+SCORES = "scores.json"
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SoupMember:
+    """One model that a soup was made of, or could have been."""
+
+    name: str
+    """Its folder, or recipe and seeds."""
+    score: float
+    """On the validation rows."""
+    is_in: bool
+    """Whether it is in the soup."""
+
+
+@dataclass(frozen=True)
+class Soup:
+    """One model whose weights are the mean of several, beside the best of them."""
+
+    kind: str
+    """ "greedy" or "uniform"."""
+    members: tuple[SoupMember, ...]
+    """Best first, by the validation rows."""
+    metric: str
+    """Name of the score."""
+    greater_is_better: bool
+    """Whether a larger value of it is the better one."""
+    score: float
+    """Of the soup on the validation rows, which chose it."""
+    test_score: float | None = None
+    """Of the soup on the test rows; None without any."""
+    best_test_score: float | None = None
+    """Of the best member by validation on the same rows."""
+    interval: Interval | None = None
+    """Of the difference on the test rows, 95 %, from resampled rows."""
+    folder: Path = field(default=Path(), compare=False)
+    """Where the model lies: `from_pretrained` loads it."""
+
+    @property
+    def best(self) -> SoupMember:
+        """The best member by the validation rows."""
+        return self.members[0]
+
+    @property
+    def difference(self) -> float | None:
+        """Test score of the soup minus that of its best member."""
+        if self.test_score is None or self.best_test_score is None:
+            return None
+        return self.test_score - self.best_test_score
+
+    @property
+    def verdict(self) -> str:
+        """One honest sentence: what the soup won over its best member, and how sure that is."""
+        used = sum(member.is_in for member in self.members)
+        number, decimals = formats.number, formats.decimals_for([self.score])
+        said = (
+            f"The {self.kind} soup of {used} of {len(self.members)} models has {self.metric} "
+            f"{number(self.score, decimals)} on the validation rows, its best member "
+            f"{number(self.best.score, decimals)}"
+        )
+        if self.difference is None:
+            return f"{said}; there are no test rows to judge it."
+        if used == 1 and self.difference == 0:
+            return f"{said}; it is that member."
+        judged = (
+            f"on the test rows {number(self.test_score, decimals)} and "
+            f"{number(self.best_test_score, decimals)}: "
+            f"{number(self.difference, decimals, signed=True)}"
+        )
+        return f"{said}; {judged}{self._how_sure(decimals)}."
+
+    def _how_sure(self, decimals: int) -> str:
+        if self.interval is None or self.difference is None:
+            return ""
+        low, high = (formats.number(end, decimals, signed=True) for end in self.interval)
+        is_clear = self.interval.low > 0 or self.interval.high < 0
+        is_better = (self.difference > 0) == self.greater_is_better
+        words = ("a clear gain" if is_better else "a clear loss") if is_clear else "no clear gain"
+        return f" (95 % interval over rows {low} to {high}), {words}"
+
+    def to_records(self) -> dict[str, Any]:
+        """Returns everything but the folder, in plain values."""
+        values = asdict(self)
+        del values["folder"]
+        interval = None if self.interval is None else list(self.interval)
+        return {**values, "interval": interval, "verdict": self.verdict}
+
+    @classmethod
+    def from_records(cls, outcome: Mapping[str, Any], folder: Path) -> Soup:
+        """Returns what `to_records` wrote."""
+        values = {k: v for k, v in outcome.items() if k in cls.__dataclass_fields__}
+        members = tuple(SoupMember(**member) for member in values["members"])
+        interval = None if values["interval"] is None else Interval(*values["interval"])
+        return cls(**{**values, "members": members, "interval": interval, "folder": folder})
+
+
+def greedy_soup(
+    members: Named | Iterable[Named],
+    *,
+    output_dir: str | Path,
+    recipes: Sequence[str] | None = None,
+    batch_size: int = 32,
+    tell: Tell | None = None,
+) -> Soup:
+    """Averages the weights of those models whose mean does not score less with each of them.
+
+    Members are put in by their score on the validation rows of their runs' configuration, best
+    first, ties in the order given; one stays in if the score of the mean does not fall. The result
+    is never below its best member there. Killed and started again it repeats no score.
+
+    Args:
+        members: Folders of checkpoints of one run, or of runs that began with the same weights (one
+            checkpoint and one `head_seed`, or a fitted head); or a study that kept its models.
+        output_dir: Folder for the soup: an ordinary model, with its tokenizer.
+        recipes: Of a study the runs of these alone.
+        batch_size: Rows per forward pass.
+        tell: Called with a line on what is being done.
+
+    Returns:
+        The scores of all sides, and where the soup lies.
+
+    Raises:
+        ConfigurationError: Models have no common start, are built differently, score other rows,
+            or kept no weights.
+        StudyError: `output_dir` holds something else.
+
+    Example:
+        >>> greedy_soup([], output_dir="soup")
+        Traceback (most recent call last):
+            ...
+        hf_stabilizer.errors.ConfigurationError: no members are named; name folders of runs, or a
+        study
+
+    Source: Wortsman et al. 2022 (arXiv:2203.05482), Recipe 1.
+    """
+    return _cook("greedy", members, Path(output_dir), recipes, batch_size, tell or _say_nothing)
+
+
+def uniform_soup(
+    members: Named | Iterable[Named],
+    *,
+    output_dir: str | Path,
+    recipes: Sequence[str] | None = None,
+    batch_size: int = 32,
+    tell: Tell | None = None,
+) -> Soup:
+    """Averages the weights of all models; it may well be worse than the best of them, and says so.
+
+    Of one model, or of equal ones, the weights are bit-equal to its own.
+
+    Args:
+        members: As in `greedy_soup`.
+        output_dir: Likewise.
+        recipes: Likewise.
+        batch_size: Likewise.
+        tell: Likewise.
+
+    Returns:
+        The scores of all sides, and where the soup lies.
+
+    Raises:
+        ConfigurationError: As in `greedy_soup`.
+        StudyError: `output_dir` holds something else.
+
+    Source: Wortsman et al. 2022 (arXiv:2203.05482), section 2; for checkpoints of one run Izmailov
+    et al. 2018 (arXiv:1803.05407).
+    """
+    return _cook("uniform", members, Path(output_dir), recipes, batch_size, tell or _say_nothing)
+
+
+def plan_soup(
+    members: Named | Iterable[Named], *, recipes: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Returns what a soup would be made of, checked, and how often the rows would be scored."""
+    taster = _taster(members, recipes, 32)
+    return {
+        "members": list(taster.names),
+        "metric": taster.metric,
+        "validation_rows": taster.rows("validation"),
+        "test_rows": taster.rows("test"),
+        "passes": {"greedy": 2 * len(taster.names) - 1, "uniform": len(taster.names) + 1},
+    }
+
+
+def _taster(
+    members: Named | Iterable[Named], recipes: Sequence[str] | None, batch_size: int
+) -> Taster:
+    from hf_stabilizer.ensembling.tasting import Taster
+
+    found = find_candidates(members, recipes=recipes)
+    if bare := [one.name for one in found.candidates if not one.has_weights]:
+        raise ConfigurationError(
+            f"{len(bare)} of {len(found.candidates)} members kept no weights, {bare[0]!r} for "
+            "instance: a study keeps the best model of each recipe unless it is told otherwise; "
+            "run it with --keep-models, or name checkpoints"
+        )
+    return Taster.of(found.candidates, batch_size=batch_size)
+
+
+def _cook(
+    kind: str,
+    members: Named | Iterable[Named],
+    folder: Path,
+    recipes: Sequence[str] | None,
+    batch_size: int,
+    tell: Tell,
+) -> Soup:
+    taster = _taster(members, recipes, batch_size)
+    settings = {
+        "soup": kind,
+        "members": [str(member.folder.resolve()) for member in taster.members],
+        "weights": [of_weights(member.model_folder) for member in taster.members],
+    }
+    procedure = open_procedure(folder, KIND, settings)
+    if procedure.is_over:
+        return Soup.from_records(procedure.outcome, folder)
+    kitchen = _Kitchen(folder, taster, tell)
+    alone = [kitchen.score([place]) for place in range(len(taster.members))]
+    up = greater_is_better(taster.metric)
+    order = sorted(range(len(alone)), key=lambda place: -alone[place] if up else alone[place])
+    chosen = order if kind == "uniform" else _greedily(order, kitchen.score, up)
+    score = kitchen.score(chosen)
+    kitchen.serve(chosen)
+    test = taster.judged(folder, best=order[0])
+    soup = Soup(
+        kind=kind,
+        members=tuple(
+            SoupMember(taster.names[place], alone[place], place in chosen) for place in order
+        ),
+        metric=taster.metric,
+        greater_is_better=up,
+        score=score,
+        test_score=None if test is None else test.score,
+        best_test_score=None if test is None else test.best,
+        interval=None if test is None else test.interval,
+        folder=folder,
+    )
+    procedure.ended(folder, **soup.to_records())
+    return soup
+
+
+def _greedily(order: Sequence[int], score: Callable[[Sequence[int]], float], up: bool) -> list[int]:
+    """Returns the members whose mean does not score less with each of them (Recipe 1)."""
+    chosen, best = [order[0]], score([order[0]])
+    for place in order[1:]:
+        found = score([*chosen, place])
+        if found >= best if up else found <= best:
+            chosen, best = [*chosen, place], found
+    return chosen
+
+
+class _Kitchen:
+    """Writes means and scores them, each once."""
+
+    def __init__(self, folder: Path, taster: Taster, tell: Tell):
+        self._folder, self._taster, self._tell = folder, taster, tell
+        path = folder / SCORES
+        self._known: dict[str, float] = (
+            json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        )
+
+    def score(self, chosen: Sequence[int]) -> float:
+        """Returns the score of the mean of some members on the validation rows."""
+        key = "+".join(map(str, chosen))
+        if key not in self._known:
+            names = [self._taster.names[place] for place in chosen]
+            self._tell(f"scoring {' + '.join(names)}")
+            self._known[key] = self._taster.score(self._mean(chosen))
+            write_atomically(self._folder / SCORES, json.dumps(self._known, indent=2))
+        return self._known[key]
+
+    def _mean(self, chosen: Sequence[int]) -> Path:
+        from hf_stabilizer.ensembling.weight_means import write_mean
+
+        models = [self._taster.members[place].model_folder for place in chosen]
+        if len(models) == 1:
+            return models[0]
+        candidate = self._folder / ".candidate"
+        write_mean(models, candidate)
+        return candidate
+
+    def serve(self, chosen: Sequence[int]) -> None:
+        """Writes the mean of the chosen members as the model of the folder."""
+        from hf_stabilizer.ensembling.origins import run_of
+        from hf_stabilizer.ensembling.weight_means import write_mean
+
+        members = [self._taster.members[place] for place in chosen]
+        write_mean([member.model_folder for member in members], self._folder)
+        run = run_of(members[0])
+        if run is not None:
+            shutil.copyfile(run / "configuration.yaml", self._folder / "configuration.yaml")
+        shutil.rmtree(self._folder / ".candidate", ignore_errors=True)
+
+
+def _say_nothing(line: str) -> None:
+    """Where nobody listens."""

@@ -1,0 +1,412 @@
+"""Cross-validation: who learns from which rows, what is said about them, and what it scores."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hf_stabilizer import CrossValidation, cross_validate, train
+from hf_stabilizer.cli import main
+from hf_stabilizer.errors import ConfigurationError, DataError, StudyError
+from hf_stabilizer.folds import plan_folds
+from hf_stabilizer.folds.files import parts_of, write_folds
+from hf_stabilizer.prediction import predict_rows
+from hf_stabilizer.records import write_atomically
+from hf_stabilizer.studies.members import folder_of
+from hf_stabilizer.studies.tracker_names import TrackerNames
+from tests.conftest import make_rows, tiny_study
+
+
+def quick(model_folder: Path, folder: Path, **keys: Any) -> dict[str, Any]:
+    """36 rows in the pool, 12 of them in each of three folds, and 12 test rows."""
+    return tiny_study(model_folder, folder, rows=48, max_steps=3, **keys)
+
+
+def validated(config: dict[str, Any], folder: Path, **options: Any) -> CrossValidation:
+    values: dict[str, Any] = {"folds": 3, "executor": "in-process", **options}
+    return cross_validate(config, output_dir=folder, **values)
+
+
+@pytest.fixture(scope="module")
+def setting(
+    model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Path]:
+    """A configuration, and the folder in which it was cross-validated with two seeds."""
+    folder = tmp_path_factory.mktemp("folds")
+    config = quick(model_folder, folder)
+    validated(config, folder / "cv", runs=2, keep_models=True)
+    return config, folder / "cv"
+
+
+@pytest.fixture(scope="module")
+def found(setting: tuple[dict[str, Any], Path]) -> CrossValidation:
+    return CrossValidation.from_folder(setting[1])
+
+
+@pytest.fixture
+def config(model_folder: Path, tmp_path: Path) -> dict[str, Any]:
+    return quick(model_folder, tmp_path)
+
+
+def share_right(table: pd.DataFrame) -> float:
+    return sum(a == b for a, b in zip(table["label"], table["prediction"], strict=True)) / len(
+        table
+    )
+
+
+def test_every_row_is_predicted_once_and_scores_are_those_of_the_table(
+    found: CrossValidation,
+) -> None:
+    table = found.out_of_fold
+    assert table["row"].tolist() == list(range(36))
+    assert found.pooled["accuracy"] == pytest.approx(share_right(table))
+    runs = pd.read_parquet((found.folder or Path()) / "out_of_fold_runs.parquet")
+    for seed in (1, 2):
+        of_seed = runs[runs["seed"] == seed]
+        assert found.pooled_by_seed[str(seed)]["accuracy"] == pytest.approx(share_right(of_seed))
+    scores = []
+    for fold in found.folds:
+        each = [
+            share_right(runs[(runs["seed"] == seed) & (runs["fold"] == fold.name)])
+            for seed in (1, 2)
+        ]
+        assert [one["accuracy"] for one in fold.by_seed.values()] == pytest.approx(each)
+        assert (fold.rows, fold.train_rows) == (12, 24)
+        scores.append(statistics.fmean(each))
+    assert found.mean() == pytest.approx(statistics.fmean(scores))
+    assert found.std() == pytest.approx(statistics.stdev(scores))
+
+
+def test_probabilities_are_those_of_the_models_that_did_not_learn_from_a_row(
+    found: CrossValidation,
+) -> None:
+    """Every kept model is asked again about the rows of its fold, in the order of the table."""
+    table, rows = (
+        found.out_of_fold,
+        pd.read_parquet((found.folder or Path()) / "folds.parquet"),
+    )
+    names = ["probability_fresh", "probability_rotten"]
+    for fold in found.folds:
+        held_out = rows[rows["fold"] == fold.name]
+        means = np.zeros((12, 2))
+        for run in found.study.of(fold.name):
+            logits = predict_rows(folder_of(found.study, run), held_out).astype(float)
+            means += np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True) / 2
+        kept = table[table["fold"] == fold.name][names].to_numpy()
+        np.testing.assert_allclose(kept, means, atol=1e-6)
+
+
+def test_test_rows_are_predicted_by_the_mean_of_all_models(found: CrossValidation) -> None:
+    table = found.test_predictions
+    assert found.test is not None
+    assert found.test.averaged["accuracy"] == pytest.approx(share_right(table))
+    assert len(found.test.single) == 6
+    of_runs = {f"{run.recipe}/{run.seeds['seed']}": run.test_score for run in found.study.runs}
+    assert dict(found.test.single) == pytest.approx(of_runs)
+    rows = pd.read_parquet((found.folder or Path()) / "rows" / "test.parquet")
+    assert rows["label"].tolist() == table["label"].tolist()
+    first = predict_rows(folder_of(found.study, found.study.runs[0]), rows)
+    assert len(first) == len(table)
+
+
+def test_trackers_know_the_runs_by_the_name_of_the_whole(found: CrossValidation) -> None:
+    names = TrackerNames.of(folder_of(found.study, found.study.runs[0]))
+    assert (names.group, names.name) == ("cv", "fold1/head1-data1-dropout1")
+
+
+def test_by_default_the_last_weights_score(found: CrossValidation) -> None:
+    for run in found.study.runs:
+        fold = next(one for one in found.folds if one.name == run.recipe)
+        assert fold.by_seed[str(run.seeds["seed"])]["accuracy"] == run.last_score
+        assert run.evaluations[-1][0] == run.steps
+
+
+def test_a_run_of_a_fold_equals_the_same_run_alone(
+    setting: tuple[dict[str, Any], Path], found: CrossValidation, tmp_path: Path
+) -> None:
+    config, _ = setting
+    member = found.study.of("fold2")[0]
+    keys = write_folds(plan_folds(config, folds=3), tmp_path / "rows")["fold2"]
+    alone = train({**config, **keys, "output_dir": str(tmp_path / "alone")})
+    assert alone.evaluations == member.evaluations
+    weights = [
+        folder / "model" / "model.safetensors"
+        for folder in (tmp_path / "alone", folder_of(found.study, member))
+    ]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_started_again_it_repeats_nothing_but_what_is_missing(
+    setting: tuple[dict[str, Any], Path], found: CrossValidation, tmp_path: Path
+) -> None:
+    config, folder = setting
+    assert validated(config, folder, runs=2, keep_models=True) == found
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copytree(folder, copy, dirs_exist_ok=True)
+    record = json.loads((copy / "procedure.json").read_text())
+    write_atomically(copy / "procedure.json", json.dumps({**record, "outcome": {}}))
+    with pytest.raises(StudyError, match="holds another cross-validate: runs is 2 there and 1"):
+        validated(config, copy)
+
+
+def test_a_killed_one_goes_on(config: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "cv"
+    first = validated(config, folder, folds=2)
+    record = json.loads((folder / "procedure.json").read_text())
+    write_atomically(folder / "procedure.json", json.dumps({**record, "outcome": {}}))
+    shutil.rmtree(folder / "study" / "runs" / "fold2")
+    kept = next(folder.glob("study/runs/fold1/*/run.json"))
+    before = kept.stat().st_mtime_ns
+    assert validated(config, folder, folds=2) == first
+    assert kept.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 2}, "folds is 3 there and 2 here"),
+        ({"choose_on": "fold"}, "choose_on is 'nothing' there and 'fold' here"),
+        ({"overrides": {"learning_rate": 0.5}}, "learning_rate is 0.001 there and 0.5 here"),
+        ({"overrides": {"split_seed": 1}}, "division is .* there"),
+    ],
+)
+def test_other_settings_are_refused(
+    setting: tuple[dict[str, Any], Path], options: dict[str, Any], message: str
+) -> None:
+    config, folder = setting
+    with pytest.raises(StudyError, match=message):
+        validated(config, folder, **{"runs": 2, **options})
+
+
+def test_an_inner_choice_keeps_the_fold_out_of_it(config: dict[str, Any], tmp_path: Path) -> None:
+    found = validated(config, tmp_path / "cv", folds=2, choose_on="inner", inner_size=0.25)
+    for run, fold in zip(found.study.runs, found.folds, strict=True):
+        assert run.test_score == fold.scores["accuracy"]
+        assert (fold.rows, fold.train_rows) == (18, 14)
+    assert found.test is not None  # its rows are asked after training, from the models
+    rows = pd.read_parquet(tmp_path / "cv" / "folds.parquet")
+    seen = {
+        part: pd.read_parquet(tmp_path / "cv" / "rows" / "fold1" / f"{part}.parquet")
+        for part in ("train", "validation", "test")
+    }
+    assert {part: len(one) for part, one in seen.items()} == {
+        "train": 14, "validation": 4, "test": 18,
+    }  # fmt: skip
+    held_out = rows[rows["fold"] == "fold1"]["text"].tolist()
+    assert seen["test"]["text"].tolist() == held_out
+
+
+def test_a_choice_on_the_fold_is_called_optimistic(config: dict[str, Any], tmp_path: Path) -> None:
+    found = validated(config, tmp_path / "cv", folds=2, choose_on="fold")
+    assert [fold.scores["accuracy"] for fold in found.folds] == [
+        run.best_score for run in found.study.runs
+    ]
+    assert any("optimistic" in note for note in found.notes)
+
+
+def test_what_cannot_run_leaves_nothing_behind(config: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        validated({**config, "reinit_layers": 99}, tmp_path / "cv")
+    assert not (tmp_path / "cv").exists()
+
+
+def test_a_fold_whose_runs_all_failed_is_named_and_tried_again(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import Trainer
+
+    step = Trainer.training_step
+
+    def sometimes(self: Trainer, *args: Any, **kwargs: Any) -> Any:
+        if "fold2" in str(self.args.output_dir):
+            raise RuntimeError("out of memory")
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "training_step", sometimes)
+    with pytest.raises(StudyError, match=r"no run of fold2 has predictions \(RuntimeError: out of"):
+        validated(config, tmp_path / "cv", folds=2)
+    monkeypatch.setattr(Trainer, "training_step", step)
+    assert len(validated(config, tmp_path / "cv", folds=2, retry_failed=True).folds) == 2
+
+
+@pytest.mark.parametrize("kind", ["numbers", "several labels", "choices"])
+def test_other_tasks(kind: str, model_folder: Path, tmp_path: Path) -> None:
+    rows = pd.DataFrame(make_rows(20, seed=3), columns=["text", "label"])
+    keys: dict[str, Any] = {"task": "text-classification"}
+    if kind == "numbers":
+        rows["label"] = (rows["label"] == "fresh") + rows.index / 100
+        keys = {"task": "text-regression", "metrics": ["rmse", "pearson"]}
+    elif kind == "several labels":
+        rows["label"] = [["x", "y"] if label == "fresh" else ["y"] for label in rows["label"]]
+        keys["metrics"] = ["f1_micro"]
+    else:
+        rows = rows.rename(columns={"text": "prompt"}).assign(A="good film", B="bad film")
+        rows["label"] = ["A" if label == "fresh" else "B" for label in rows["label"]]
+        keys = {"task": "multiple-choice", "metrics": ["map_at_2"]}
+    rows.to_json(tmp_path / "rows.json", orient="records")
+    config = quick(model_folder, tmp_path)
+    del config["validation_size"], config["test_size"]
+    config |= {"train_file": str(tmp_path / "rows.json"), **keys}
+    found = validated(config, tmp_path / "cv", folds=2)
+    table = found.out_of_fold
+    assert len(table) == 20
+    for run, fold in zip(found.study.runs, found.folds, strict=True):
+        assert fold.scores[found.metric] == pytest.approx(run.last_score)
+    if kind == "numbers":
+        errors = [(a - b) ** 2 for a, b in zip(table["label"], table["prediction"], strict=True)]
+        assert found.pooled["rmse"] == pytest.approx(statistics.fmean(errors) ** 0.5)
+    elif kind == "several labels":
+        assert sorted(map(list, table["label"])) == sorted(rows["label"])
+        assert {"probability_x", "probability_y"} <= set(table)
+    else:
+        assert table["label"].tolist() == rows["label"].tolist()
+        np.testing.assert_allclose(table["probability_A"] + table["probability_B"], 1)
+    with pytest.raises(StudyError, match="there is no test_predictions"):
+        _ = found.test_predictions
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> str:
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return str(path)
+
+
+def six(path: Path, **columns: list[Any]) -> dict[str, Any]:
+    """Six rows by hand; nothing of them is trained on, so that the model need not exist."""
+    texts = ["good film", "warm plot", "great cast", "bad tone", "grim score", "poor scene"]
+    labels = ["fresh"] * 3 + ["rotten"] * 3
+    rows = pd.DataFrame({"text": texts, "label": labels, **columns})
+    rows.to_csv(path, index=False)
+    return {"model_name_or_path": "none", "train_file": str(path)}
+
+
+def test_six_rows_in_three_folds_by_hand(tmp_path: Path) -> None:
+    """Each fold holds out one fresh and one rotten row, and learns from the other four."""
+    plan = plan_folds(six(tmp_path / "six.csv"), folds=3)
+    assert plan.pool.rows["_source_row"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert [dict(size.labels) for size in plan.sizes] == [{"fresh": 1, "rotten": 1}] * 3
+    for fold in range(3):
+        trains, inner, held_out = parts_of(plan, fold)
+        assert (len(trains), inner, len(held_out)) == (4, [], 2)
+        assert sorted([*trains, *held_out]) == list(range(6))
+
+
+@pytest.mark.parametrize("choose_on", ["nothing", "inner", "fold"])
+@pytest.mark.parametrize("group", [None, "film"])
+def test_no_row_and_no_group_is_on_two_sides(
+    choose_on: Any, group: str | None, tmp_path: Path
+) -> None:
+    rows = [
+        {"text": f"{text} {n}", "label": label, "film": f"f{n % 9}"}
+        for n, (text, label) in enumerate(make_rows(60, seed=5))
+    ]
+    config = {"model_name_or_path": "none", "train_file": written(tmp_path / "r.csv", rows)}
+    plan = plan_folds({**config, "group_column": group}, folds=4, choose_on=choose_on)
+    for fold in range(4):
+        parts = [set(part) for part in parts_of(plan, fold)]
+        assert sorted(row for part in parts for row in part) == list(range(60))
+        assert bool(parts[1]) == (choose_on == "inner")
+        if group is not None:
+            films = [{rows[row]["film"] for row in part} for part in parts]
+            assert not films[0] & films[1]
+            assert not films[2] & (films[0] | films[1])
+
+
+def test_the_pool_is_training_and_validation_rows_at_most_so_many(tmp_path: Path) -> None:
+    config = six(tmp_path / "six.csv")
+    more = [{"text": f"fine {n}", "label": "fresh"} for n in range(4)]
+    config["validation_file"] = written(tmp_path / "v.csv", more)
+    config["test_file"] = written(tmp_path / "t.csv", more[:2])
+    plan = plan_folds(config, folds=2)
+    assert len(plan.places) == 10
+    assert plan.pool.rows["_source"].tolist() == ["train"] * 6 + ["validation"] * 4
+    assert plan.to_records()["test_rows"] == 2
+    assert len(plan_folds({**config, "max_train_rows": 5}, folds=2).places) == 5
+    filtered = plan_folds({**config, "filter": "text != 'good film'"}, folds=2)
+    assert filtered.pool.rows["_source_row"].tolist() == [1, 2, 3, 4, 5, 0, 1, 2, 3]
+
+
+def test_a_fold_without_a_rare_class_still_knows_it(tmp_path: Path) -> None:
+    config = six(tmp_path / "six.csv", label=["a", "a", "a", "b", "b", "c"])
+    plan = plan_folds(config, folds=2)
+    keys = write_folds(plan, tmp_path / "rows")
+    assert all(one["label_names"] == ["a", "b", "c"] for one in keys.values())
+
+
+def test_folds_by_a_column(tmp_path: Path) -> None:
+    config = six(tmp_path / "six.csv", part=[2, 2, 1, 1, 10, 10])
+    plan = plan_folds(config, fold_column="part")
+    assert plan.names == ("fold-1", "fold-2", "fold-10")
+    assert plan.places == (1, 1, 0, 0, 2, 2)
+
+
+def test_near_duplicates_across_folds_are_told_of(tmp_path: Path) -> None:
+    texts = ["a film of rare warmth", "A film of rare warmth!", "dull", "grim", "flat", "long"]
+    config = six(tmp_path / "six.csv", text=texts, part=[1, 2, 1, 2, 1, 2])
+    plan = plan_folds(config, fold_column="part")
+    assert plan.duplicates == 1
+    assert "1 pairs of near-duplicate texts lie in two folds" in plan.cautions[0]
+    together = six(tmp_path / "t.csv", text=texts, part=[1, 1, 1, 2, 2, 2])
+    assert not plan_folds(together, fold_column="part").cautions
+
+
+@pytest.mark.parametrize(
+    ("keys", "options", "message"),
+    [
+        ({}, {"folds": 1}, "folds must be a whole number from 2 up, got 1"),
+        ({}, {"folds": 7}, "6 rows cannot be divided into 7 folds"),
+        ({"group_column": "film"}, {"folds": 3}, "2 groups cannot be divided into 3 folds"),
+        ({}, {"fold_column": "flod"}, "fold_column: the pool of the folds has no column 'flod'"),
+        ({}, {"fold_column": "same"}, "column 'same' holds '1' in every row"),
+        ({}, {"fold_column": "film", "folds": 3}, "makes 2 folds, and folds is 3"),
+        ({}, {"choose_on": "test"}, "choose_on must be one of nothing, inner, fold, got 'test'"),
+        ({}, {"inner_size": 1}, r"inner_size must be a share of the training rows in \(0, 1\)"),
+        ({}, {"runs": 0}, "runs must be a whole number from 1 up, got 0"),
+        ({"seed": 3}, {}, "sets the seeds itself, and the configuration gives seed"),
+        ({"save_strategy": "no"}, {"choose_on": "fold"}, "the configuration loads none at the end"),
+        ({"task": "masked-lm"}, {}, "the task of a cross-validation must be one of|task must be"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_any_work(
+    keys: dict[str, Any], options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    config = six(tmp_path / "six.csv", film=list("xxxyyy"), same=[1] * 6) | keys
+    with pytest.raises((ConfigurationError, DataError), match=message):
+        cross_validate(config, output_dir=tmp_path / "cv", **{"folds": None, **options})
+    assert not (tmp_path / "cv").exists()
+
+
+def test_the_command(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ruamel.yaml import YAML
+
+    path = tmp_path / "c.yaml"
+    YAML(typ="safe", pure=True).dump(config, path)
+    words = ["cross-validate", str(path), "--folds", "2", "--output_dir", str(tmp_path / "cv")]
+    main([*words, "--dry-run", "--json"])
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["rows"], plan["test_rows"], plan["runs"]) == (36, 12, 2)
+    assert plan["cost"]["steps"] == 3
+    main([*words, "--dry-run"])
+    assert "36 rows in 2 folds" in capsys.readouterr().out
+    assert not (tmp_path / "cv").exists()
+
+    main([*words, "--executor", "in-process"])
+    shown = capsys.readouterr().out
+    assert "std over folds" in shown
+    assert "Test rows (12): the mean of 2 models" in shown
+    main([*words, "--json"])  # it is over: nothing is trained
+    found = json.loads(capsys.readouterr().out)
+    assert [fold["name"] for fold in found["folds"]] == ["fold1", "fold2"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--runs", "2"])
+    assert stopped.value.code == 2
+    assert "runs is 1 there and 2 here" in capsys.readouterr().err

@@ -1,0 +1,381 @@
+"""Do written rows pass every check, keep their provenance, and survive an endpoint that dies?"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from hf_stabilizer import ConfigurationError, DataError, EndpointGenerator, StudyError, synthesize
+from hf_stabilizer.cli import main
+from hf_stabilizer.data import DataArguments, load_splits
+from hf_stabilizer.synthesis.asking import TRIES
+from hf_stabilizer.synthesis.candidates import read_candidates
+from hf_stabilizer.synthesis.checks import check_form, check_second_pass, find_repeats
+from hf_stabilizer.synthesis.generators import EndpointError, LocalGenerator
+from hf_stabilizer.synthesis.prompts import ANSWER, Questioner
+from hf_stabilizer.synthesis.quality import measure
+from hf_stabilizer.synthesis.synthesizing import plan_synthesis
+from tests.tiny import save_tiny
+
+WORDS = (
+    *("amber", "basil", "cedar", "delta", "ember", "fable", "grove"),
+    *("haven", "ivory", "jolly", "karma", "lemon"),
+)
+    "amber",
+    "basil",
+    "cedar",
+    "delta",
+    "ember",
+    "fable",
+    "grove",
+    "haven",
+    "ivory",
+    "jolly",
+    "karma",
+    "lemon",
+]
+Answer = Callable[[Mapping[str, Any]], str]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> dict[str, Any]:
+    texts = [f"{first} {second} film" for first in WORDS for second in WORDS[:2]]
+    rows = {"text": texts, "label": ["good", "bad", "bad"] * 8}
+    pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
+    return {
+        "model_name_or_path": "unused",
+        "train_file": str(tmp_path / "rows.csv"),
+        "validation_size": 6,
+    }
+
+
+class Scripted:
+    """A generator whose answers are written here."""
+
+    name, licence = "scripted", "CC0-1.0"
+
+    def __init__(self, right: str | None = None, dies_at: int | None = None) -> None:
+        self.asked: list[str] = []
+        self._right, self._dies_at, self._new = right, dies_at, 0
+
+    def complete(
+        self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], *, seed: int
+    ) -> str:
+        question = messages[-1]["content"]
+        if self._dies_at is not None and len(self.asked) >= self._dies_at:
+            raise EndpointError("the line is dead")
+        self.asked.append(question)
+        if "right" in schema["properties"]:
+            told = json.loads(question.splitlines()[1])["text"]
+            return json.dumps({"right": [self._right or told.split()[0]]})
+        (label,) = schema["properties"][ANSWER]["enum"]
+        self._new += 1
+        text = f"{label} {WORDS[seed % 12] * 2} {WORDS[(seed // 12) % 12]} new{seed}"
+        return json.dumps({"text": text, ANSWER: label})
+
+
+def test_kept_rows_join_the_real_ones_with_their_provenance(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    generator = Scripted()
+    done = synthesize(config, generator, rows=5, output_dir=tmp_path / "out")
+    assert (done.kept, done.asked) == (5, 16)
+    rows = pd.read_parquet(tmp_path / "out" / "data" / "synthetic.parquet")
+    real = pd.read_parquet(tmp_path / "out" / "data" / "train.parquet")
+    pd.testing.assert_frame_equal(rows[: len(real)][["text", "label"]], real)
+    written = rows[len(real) :]
+    assert written.synthetic.all()
+    assert not rows.synthetic[: len(real)].any()
+    assert set(written.generator) == {"scripted"}
+    assert set(written.licence) == {"CC0-1.0"}
+    assert written.candidate.tolist() == [0, 1, 2, 3, 4]
+    for row in written.itertuples():
+        assert row.text.split()[0] == row.label
+        assert all(real.label[place] == row.label for place in json.loads(row.shown_rows))
+
+
+def test_only_training_rows_are_shown(config: dict[str, Any], tmp_path: Path) -> None:
+    generator = Scripted()
+    synthesize(config, generator, rows=16, output_dir=tmp_path / "out")
+    shown = "\n".join(generator.asked)
+    held_out = pd.read_parquet(tmp_path / "out" / "data" / "validation.parquet").text
+    assert not any(text in shown for text in held_out)
+    train = pd.read_parquet(tmp_path / "out" / "data" / "train.parquet").text
+    assert any(text in shown for text in train)
+
+
+def test_labels_are_asked_for_as_often_as_training_rows_have_them(config: dict[str, Any]) -> None:
+    splits = load_splits(
+        DataArguments(train_file=config["train_file"], validation_size=6),
+        task="text-classification",
+    )
+    questioner = Questioner(splits, task="text-classification", seed=3)
+    labels = [questioner.ask(number).label for number in range(len(splits.train))]
+    assert sorted(map(str, labels)) == sorted(splits.train["label"])
+    assert questioner.ask(5) == questioner.ask(5)
+    assert questioner.ask(5) != Questioner(splits, task="text-classification", seed=4).ask(5)
+
+
+def test_a_row_that_the_second_pass_reads_otherwise_is_thrown_away(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    done = synthesize(config, Scripted(right="bad"), rows=4, output_dir=tmp_path / "out")
+    found = read_candidates(tmp_path / "out" / "candidates.jsonl")
+    assert {one.label for one in found if not one.reason} == {"bad"}
+    assert {one.reason for one in found if one.label == "good"} == {"second pass: bad is right"}
+    assert done.reasons["second pass"] == sum(one.label == "good" for one in found)
+
+
+def test_without_second_pass_nothing_is_asked_twice(config: dict[str, Any], tmp_path: Path) -> None:
+    generator = Scripted(right="bad")
+    options = {"rows": 4, "output_dir": tmp_path / "out", "second_pass": False}
+    done = synthesize(config, generator, **options)
+    assert (done.kept, done.asked, len(generator.asked)) == (4, 16, 16)
+
+
+def test_a_dead_endpoint_keeps_what_was_written_and_the_second_start_goes_on(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    straight = synthesize(config, Scripted(), rows=20, output_dir=tmp_path / "straight")
+    dying = Scripted(dies_at=37)  # 32 questions are the first batch, two each
+    with pytest.raises(EndpointError, match=r"the line is dead; 18 candidates, 18 of them good"):
+        synthesize(config, dying, rows=20, output_dir=tmp_path / "cut")
+    again = Scripted()
+    done = synthesize(config, again, rows=20, output_dir=tmp_path / "cut")
+    first = (tmp_path / "straight" / "data" / "synthetic.parquet").read_bytes()
+    assert (tmp_path / "cut" / "data" / "synthetic.parquet").read_bytes() == first
+    assert done.kept == straight.kept == 20
+    finished = Scripted()
+    synthesize(config, finished, rows=20, output_dir=tmp_path / "cut")
+    assert finished.asked == []
+
+
+def test_another_seed_is_refused_in_the_same_folder(config: dict[str, Any], tmp_path: Path) -> None:
+    synthesize(config, Scripted(), rows=2, output_dir=tmp_path / "out")
+    with pytest.raises(StudyError, match="seed is 0 there and 1 here"):
+        synthesize(config, Scripted(), rows=2, output_dir=tmp_path / "out", seed=1)
+
+
+def test_if_nothing_passes_the_reasons_are_told(config: dict[str, Any], tmp_path: Path) -> None:
+    class Parrot(Scripted):
+        def complete(
+            self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], *, seed: int
+        ) -> str:
+            return "I would rather not."
+
+    with pytest.raises(DataError, match=rf"none of {TRIES} candidates passed .*form {TRIES}"):
+        synthesize(config, Parrot(), rows=1, output_dir=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("no", "form: no JSON object"),
+        ('{"q": "Why?", "A": "x", "B": "y"}', "answer: None is none of A, B"),
+        ('{"q": "", "A": "x", "B": "y", "answer": "A"}', "form: no text in q"),
+        ('{"q": "Why?", "A": "x", "B": 3, "answer": "A"}', "form: no text in B"),
+        ('{"q": "Why?", "A": "x", "B": "X.", "answer": "A"}', "answer: two choices are the same"),
+        ('{"q": "Why?", "A": "x", "B": "y", "answer": "C"}', "answer: 'C' is none of A, B"),
+        ('Sure: {"q": "Why?", "A": "x", "B": "y", "answer": "B"}', ""),
+    ],
+)
+def test_the_form_is_checked_by_hand(answer: str, reason: str) -> None:
+    row, found = check_form(answer, texts=["q"], choices=["A", "B"], allowed=["A", "B"])
+    assert found == reason
+    assert bool(row) == (reason == "")
+
+
+def test_exactly_one_answer_is_right() -> None:
+    assert check_second_pass('{"right": ["A", "B"]}', "A") == "second pass: A and B are right"
+    assert check_second_pass('{"right": ["B"]}', "A") == "second pass: B is right"
+    assert check_second_pass("gibberish", "A") == "second pass: no answer"
+
+
+def test_repeats_of_held_out_rows_are_found() -> None:
+    known = {"train": ["one text here"], "test": ["a very special secret text of the test rows"]}
+    candidates = ["something new altogether", "a very special secret text of the test row"]
+    assert find_repeats(candidates, known, threshold=0.8) == ["", "repeats: a test row"]
+
+
+def test_measures_by_hand() -> None:
+    found = measure(["a b c", "a b d"], ["x", "y"], ["a b", "a b"], ["x", "x"])
+    assert found.real_distinct == 3 / 4  # ab, bc, ab, bd
+    assert found.written_distinct == 1 / 2
+    assert found.written_shares == {"x": 1.0, "y": 0.0}
+    assert (found.real_words, found.written_words) == (3.0, 2.0)
+
+
+def test_multiple_choice_rows_are_written_about_background_text(tmp_path: Path) -> None:
+    rows = {
+        "prompt": [f"Which is {word}?" for word in WORDS],
+        "A": WORDS,
+        "B": WORDS[::-1],
+        "answer": ["A", "B"] * 6,
+    }
+    pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
+    config = {
+        "task": "multiple-choice",
+        "model_name_or_path": "unused",
+        "train_file": str(tmp_path / "rows.csv"),
+        "validation_size": 4,
+    }
+
+    class Teacher(Scripted):
+        def complete(
+            self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], *, seed: int
+        ) -> str:
+            self.asked.append(messages[-1]["content"])
+            if "right" in schema["properties"]:
+                return '{"right": ["B"]}'
+            told = {"prompt": f"What about {seed * 7919}?", "A": "this", "B": "that", ANSWER: "B"}
+            return json.dumps(told)
+
+    teacher = Teacher()
+    options = {"background": ["The moon is far."], "rows": 3, "output_dir": tmp_path / "out"}
+    done = synthesize(config, teacher, **options)
+    assert done.kept == 3
+    assert "Write about this text:\nThe moon is far." in teacher.asked[0]
+    keys = {"validation_size": None, "train_file": str(tmp_path / "out/data/synthetic.parquet")}
+    keys |= {"validation_file": str(tmp_path / "out/data/validation.parquet")}
+    keys |= {"text_columns": ["prompt"], "choice_columns": ["A", "B"], "label_column": "answer"}
+    again = load_splits(DataArguments(**keys), task="multiple-choice")
+    assert again.train["answer"][-3:] == [1, 1, 1]
+
+
+def test_other_tasks_are_refused(config: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="rows for task 'text-regression' cannot be"):
+        plan_synthesis({**config, "task": "text-regression"}, rows=3)
+
+
+class _Standin(BaseHTTPRequestHandler):
+    """Answers as OpenAI's chat completions do; out of order while `failing` is above 0."""
+
+    generator: Scripted
+    failing = 0
+    seen: list[dict[str, Any]]
+
+    def do_POST(self) -> None:  # the name that http.server calls
+        told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        type(self).seen.append({**told, "path": self.path})
+        if type(self).failing > 0:
+            type(self).failing -= 1
+            self.send_error(500)
+            return
+        schema = told["response_format"]["json_schema"]["schema"]
+        text = self.generator.complete(told["messages"], schema, seed=told["seed"])
+        message = {"role": "assistant", "content": text}
+        body = json.dumps(
+            {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": told["model"],
+                "system_fingerprint": "",
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+            }
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def standin() -> Iterator[tuple[str, type[_Standin]]]:
+    handler = type("Handler", (_Standin,), {"generator": Scripted(), "failing": 0, "seen": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1", handler
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_any_openai_compatible_endpoint_is_asked_with_the_schema(
+    config: dict[str, Any], tmp_path: Path, standin: tuple[str, type[_Standin]]
+) -> None:
+    url, handler = standin
+    generator = EndpointGenerator(url, "some-model", licence="terms", api_key="secret")
+    done = synthesize(config, generator, rows=3, output_dir=tmp_path / "out", parallel=3)
+    assert done.kept == 3
+    assert {request["path"] for request in handler.seen} == {"/v1/chat/completions"}
+    assert {request["model"] for request in handler.seen} == {"some-model"}
+    assert handler.seen[0]["response_format"]["json_schema"]["schema"]["required"] == [
+        "text",
+        ANSWER,
+    ]
+    assert "secret" not in (tmp_path / "out" / "procedure.json").read_text()
+
+
+def test_the_endpoint_is_asked_again_and_named_when_it_stays_silent(
+    standin: tuple[str, type[_Standin]],
+) -> None:
+    url, handler = standin
+    schema = {"properties": {"text": {}, ANSWER: {"enum": ["good"]}}}
+    question = [{"role": "user", "content": "?"}]
+    handler.failing = 1
+    answer = EndpointGenerator(url, "m", tries=2).complete(question, schema, seed=0)
+    assert json.loads(answer)[ANSWER] == "good"
+    handler.failing = 9
+    with pytest.raises(EndpointError, match=f"the endpoint '{url}' gave no answer in 1 tries"):
+        EndpointGenerator(url, "m", tries=1).complete(question, schema, seed=0)
+    with pytest.raises(ConfigurationError, match="endpoint must be an address"):
+        EndpointGenerator("localhost", "m")
+
+
+def test_a_causal_model_here_writes_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    tiny_causal = Path(save_tiny(tmp_path / "causal", "gpt2"))
+    generator = LocalGenerator(str(tiny_causal), max_tokens=8)
+    question = [{"role": "user", "content": "amber"}]
+    first = generator.complete(question, {}, seed=1)
+    assert first == generator.complete(question, {}, seed=1)
+    assert len({generator.complete(question, {}, seed=seed) for seed in range(4)}) > 1
+    assert generator.licence == "not stated"
+    (tiny_causal / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
+    assert LocalGenerator(str(tiny_causal)).licence == "mit"
+    with pytest.raises(EndpointError, match="no causal language model can be loaded"):
+        LocalGenerator(str(tiny_causal / "nowhere")).complete(question, {}, seed=0)
+
+
+def test_the_command_shows_the_first_question_and_writes_nothing(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(config))
+    folder = tmp_path / "out"
+    words = ["data", "synthesize", str(path), "--rows", "5", "--output-dir", str(folder)]
+    main([*words, "--dry-run", "--instruction", "Film reviews."])
+    shown = capsys.readouterr().out
+    assert "at most 40 questions" in shown
+    assert "Film reviews." in shown
+    assert not folder.exists()
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "--generator is missing" in capsys.readouterr().err
+
+
+def test_the_command_writes_rows(
+    config: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    standin: tuple[str, type[_Standin]],
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(config))
+    words = ["data", "synthesize", str(path), "--rows", "2", "--output-dir", str(tmp_path / "out")]
+    main([*words, "--endpoint", standin[0], "--generator", "m", "--licence", "terms"])
+    assert "2 rows kept of 8 candidates" in capsys.readouterr().out
+    assert (tmp_path / "out" / "synthetic.yaml").read_text().startswith("# 2 rows more, written by")
