@@ -28,19 +28,6 @@ WORDS = (
     *("amber", "basil", "cedar", "delta", "ember", "fable", "grove"),
     *("haven", "ivory", "jolly", "karma", "lemon"),
 )
-    "amber",
-    "basil",
-    "cedar",
-    "delta",
-    "ember",
-    "fable",
-    "grove",
-    "haven",
-    "ivory",
-    "jolly",
-    "karma",
-    "lemon",
-]
 Answer = Callable[[Mapping[str, Any]], str]
 
 

@@ -228,12 +228,7 @@ def _as_long(question: Question, true_rows: int, rows: int) -> dict[str, Any]:
     if question.equal == "epochs" or args.max_steps > 0:
         return {}
     steps, per_epoch = planned_steps(args, true_rows)
-    _, longer = planned_steps(args, rows)
-    assert per_epoch  # the rows have a number
-    assert longer
-    looks = args.evaluations_per_epoch
-    more = {"evaluations_per_epoch": max(1, round(looks * longer / per_epoch))} if looks else {}
-    return {"max_steps": steps, **more}
+    return {"max_steps": steps, **_as_often(args, per_epoch, planned_steps(args, rows)[1])}
 
 
 def long_control(question: Question, part: Part, rows: int) -> dict[str, dict[str, Any]]:
@@ -247,10 +242,34 @@ def long_control(question: Question, part: Part, rows: int) -> dict[str, dict[st
     args = question.configuration.arguments(output_dir="unused")
     if question.equal == "steps" or args.max_steps > 0:
         return {}
-    steps, longer = planned_steps(args, rows)
-    _, per_epoch = planned_steps(args, len(part.splits.train))
-    assert per_epoch  # the rows have a number
-    assert longer
-    looks = args.evaluations_per_epoch
-    fewer = {"evaluations_per_epoch": max(1, round(looks * per_epoch / longer))} if looks else {}
-    return {LONG_CONTROL: {**part.keys, "max_steps": steps, **fewer}}
+    steps, per_epoch = planned_steps(args, rows)
+    own = planned_steps(args, len(part.splits.train))[1]
+    keys = {"max_steps": steps, **_as_often(args, per_epoch, own)}
+    return {LONG_CONTROL: {**part.keys, **keys}}
+
+
+def _as_often(args: StabilizerArguments, per_epoch: int | None, own: int | None) -> dict[str, Any]:
+    """Keys that let a run look at the steps where one with other epochs does.
+
+    Where weights are chosen, more looks are more chances. Looks that are not evenly spaced are met
+    as nearly as whole looks per epoch allow, and never more often.
+
+    Args:
+        args: When the other looks.
+        per_epoch: Optimizer steps of its epochs.
+        own: Optimizer steps of an epoch of the run that the keys are for.
+    """
+    assert per_epoch  # rows have a number
+    assert own
+    looks = min(args.evaluations_per_epoch, per_epoch)
+    if not looks or own == per_epoch:
+        return {}
+    chooses = SaveStrategy(args.save_strategy) in (SaveStrategy.BEST, SaveStrategy.NO)
+    if per_epoch % looks == 0 and chooses and args.eval_strategy == "no":
+        return {
+            "evaluations_per_epoch": 0,
+            "isolate_evaluations": True,
+            "eval_strategy": "steps",
+            "eval_steps": per_epoch // looks,
+        }
+    return {"evaluations_per_epoch": max(1, looks * own // per_epoch)}
