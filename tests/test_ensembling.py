@@ -16,12 +16,13 @@ from hf_stabilizer import ensemble, predict
 from hf_stabilizer.cli import main
 from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.ensembling.combining import combine, probabilities
-from hf_stabilizer.ensembling.judging import judge_of, paired_interval
+from hf_stabilizer.ensembling.judging import Judge, judge_of, paired_interval
 from hf_stabilizer.ensembling.weights import cross_fitted, fit_weights, mean_loss
 from hf_stabilizer.errors import ConfigurationError, DataError, StudyError
+from hf_stabilizer.folds.record import CrossValidation, FoldScore
 from hf_stabilizer.prediction import predict_rows
 from hf_stabilizer.predictions import Predictions, write_predictions
-from hf_stabilizer.procedure import read_procedure
+from hf_stabilizer.procedure import open_procedure, read_procedure
 from hf_stabilizer.records import Run, write_run
 from hf_stabilizer.studies.study import Study, run_folder, write_definition
 
@@ -175,6 +176,18 @@ def test_the_interval_is_of_the_same_rows_on_both_sides() -> None:
     assert paired_interval(right[:2], wrong[:2], labels[:2], judge) is None
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "map@2", "top_2", "mse", "mae", "rmse"])
+def test_the_fast_interval_is_the_plain_one(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hf_stabilizer.ensembling.judging.RESAMPLES", 50)
+    kind: Any = NUMBER if metric in ("mse", "mae", "rmse") else SINGLE
+    labels = np.random.default_rng(12).integers(0, 3, 30)
+    sides = probabilities(logits(30, 1 if kind == NUMBER else 3, seed=13, members=2), kind)
+    judge = judge_of(metric, kind)
+    assert judge.by_row is not None
+    fast = paired_interval(*sides, labels, judge)
+    assert fast == pytest.approx(paired_interval(*sides, labels, Judge(judge.whole)))
+
+
 def test_several_labels_count_over_a_half() -> None:
     judge = judge_of("f1_micro", MULTI)
     labels = np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -312,9 +325,7 @@ def test_members_that_do_not_go_together_are_named(
 ) -> None:
     labels = np.load(three[0] / "predictions.npz")["test_labels"]
     wide = write_record(tmp_path / "run7", logits(60, 3, seed=1)[0], labels, config)
-    with pytest.raises(
-        ConfigurationError, match=r"has a head of 2 outputs and .*run7' one of"
-    ):
+    with pytest.raises(ConfigurationError, match=r"has a head of 2 outputs and .*run7' one of"):
         ensemble([three[0], wide])
     other = write_record(tmp_path / "run8", logits(60, 2, seed=1)[0], 1 - labels, config)
     with pytest.raises(ConfigurationError, match=r"run0' and .*run8' were scored on other rows"):
@@ -409,6 +420,101 @@ def test_models_with_other_classes_are_named(
     )  # fmt: skip
     with pytest.raises(ConfigurationError, match="for text-regression"):
         ensemble([two[0], number])
+
+
+# Cross-validations -------------------------------------------------------------------------------
+
+
+def write_folds(
+    folder: Path, chances: Any, labels: Any, *, test: int = 0, choose_on: str = "nothing"
+) -> Path:
+    """Writes what a cross-validation in three folds leaves; the last rows are those of a test."""
+    words = np.array(["fresh", "rotten"])
+    table = pd.DataFrame(
+        {
+            "row": range(len(labels)),
+            "fold": [f"fold{row % 3 + 1}" for row in range(len(labels))],
+            "label": words[labels],
+            "prediction": words[chances.argmax(1)],
+            **{f"probability_{name}": chances[:, c] for c, name in enumerate(words)},
+        }
+    )
+    pool = table[: len(table) - test]
+    fold = FoldScore("fold1", 1, 2, {"accuracy": 0.5}, {})
+    record = CrossValidation(
+        "accuracy", True, choose_on, (fold, fold), {"accuracy": 0.5}, {}, folder=folder
+    )
+    settings = {"task": "text-classification"}
+    open_procedure(folder, "cross-validate", settings).ended(folder, **record.to_records())
+    pool.to_parquet(folder / "out_of_fold.parquet")
+    if test:
+        rest = table[-test:].drop(columns="fold")
+        rest.to_parquet(folder / "test_predictions.parquet")
+    return folder
+
+
+@pytest.fixture
+def answers() -> tuple[Any, Any]:
+    """Probabilities of two models for ninety rows, the first the better one, and the labels."""
+    labels = np.random.default_rng(21).integers(0, 2, 90)
+    outputs = logits(90, 2, seed=20, members=2)
+    outputs[0, np.arange(90), labels] += 3.0
+    return probabilities(outputs, SINGLE), labels
+
+
+def test_weights_come_from_out_of_fold_rows_and_test_rows_judge(
+    answers: Any, tmp_path: Path
+) -> None:
+    chances, labels = answers
+    folds = [
+        write_folds(tmp_path / name, one, labels, test=30)
+        for name, one in zip("ab", chances, strict=True)
+    ]
+    found = ensemble(folds, combine="weighted", output_dir=tmp_path / "both")
+    weights = fit_weights(chances[:, :60], labels[:60], SINGLE)
+    assert [member.weight for member in found.members] == pytest.approx(weights.tolist(), abs=1e-6)
+    assert (found.part, len(found.predictions)) == ("test", 30)
+    mixed = np.tensordot(weights, chances[:, 60:], axes=1)
+    np.testing.assert_allclose(found.predictions["probability_rotten"], mixed[:, 1], atol=1e-6)
+    # No label of a test row has a part in them.
+    turned = [*labels[:60], *(1 - labels[60:])]
+    others = [
+        write_folds(tmp_path / f"{name}2", one, np.array(turned), test=30)
+        for name, one in zip("ab", chances, strict=True)
+    ]
+    again = ensemble(others, combine="weighted")
+    assert [m.weight for m in again.members] == [m.weight for m in found.members]
+
+
+def test_without_test_rows_each_fold_is_judged_by_the_others(answers: Any, tmp_path: Path) -> None:
+    chances, labels = answers
+    folds = [
+        write_folds(tmp_path / name, one, labels) for name, one in zip("ab", chances, strict=True)
+    ]
+    found = ensemble(folds, combine="weighted")
+    expected = cross_fitted(chances, labels, SINGLE, [row % 3 for row in range(90)])
+    np.testing.assert_allclose(found.predictions["probability_fresh"], expected[:, 0], atol=1e-6)
+    assert found.part == "out-of-fold"
+    assert found.notes[0].startswith("each out-of-fold row is judged by weights that were fitted")
+    plain = ensemble(folds)
+    mean = chances.mean(axis=0)
+    np.testing.assert_allclose(plain.predictions["probability_fresh"], mean[:, 0])
+
+
+def test_folds_that_cannot_fit_weights_are_refused(answers: Any, tmp_path: Path) -> None:
+    chances, labels = answers
+    good = write_folds(tmp_path / "good", chances[0], labels)
+    chosen = write_folds(tmp_path / "chosen", chances[1], labels, choose_on="fold")
+    with pytest.raises(ConfigurationError, match="the rows of each fold chose its weights, so"):
+        ensemble([good, chosen], combine="weighted")
+    assert any("is too good" in note for note in ensemble([good, chosen]).notes)
+    other = write_folds(tmp_path / "other", chances[1], labels[::-1])
+    with pytest.raises(ConfigurationError, match="are not over the same rows in the same folds"):
+        ensemble([good, other], combine="weighted")
+    with pytest.raises(ConfigurationError, match="judged on their test predictions or out-of-fold"):
+        ensemble([good], file="rows.csv")
+    with pytest.raises(ConfigurationError, match="is no cross-validation and others are"):
+        ensemble([good, tmp_path])
 
 
 # predict -----------------------------------------------------------------------------------------
@@ -532,7 +638,7 @@ def test_the_commands(
     main(words)
     shown = capsys.readouterr().out
     assert "mean_probability" in shown
-    assert "best by validation" in shown
+    assert "by validation" in shown
     assert "accuracy of the ensemble of 3 on 60 test rows" in shown.replace("\n", " ")
     with pytest.raises(SystemExit):
         main([*words, "--combine", "mean_logits"])

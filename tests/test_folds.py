@@ -347,6 +347,12 @@ def test_folds_by_a_column(tmp_path: Path) -> None:
     assert plan.places == (1, 1, 0, 0, 2, 2)
 
 
+def test_a_column_that_splits_groups_is_told_of(tmp_path: Path) -> None:
+    config = six(tmp_path / "six.csv", part=[1, 2] * 3, film=list("aabbcd"))
+    plan = plan_folds({**config, "group_column": "film"}, fold_column="part")
+    assert plan.cautions == ("2 groups have rows in several folds, as the fold column says",)
+
+
 def test_near_duplicates_across_folds_are_told_of(tmp_path: Path) -> None:
     texts = ["a film of rare warmth", "A film of rare warmth!", "dull", "grim", "flat", "long"]
     config = six(tmp_path / "six.csv", text=texts, part=[1, 2, 1, 2, 1, 2])
@@ -381,6 +387,14 @@ def test_what_cannot_be_right_is_refused_before_any_work(
     with pytest.raises((ConfigurationError, DataError), match=message):
         cross_validate(config, output_dir=tmp_path / "cv", **{"folds": None, **options})
     assert not (tmp_path / "cv").exists()
+
+
+def test_a_folder_must_be_named_and_local(tmp_path: Path) -> None:
+    config = six(tmp_path / "six.csv")
+    with pytest.raises(ConfigurationError, match="output_dir is missing"):
+        cross_validate(config, folds=3)
+    with pytest.raises(ConfigurationError, match="name a folder that all machines see"):
+        cross_validate({**config, "output_dir": "s3://bucket/folds"}, folds=3)
 
 
 def test_the_command(

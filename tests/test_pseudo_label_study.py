@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from hf_stabilizer.cli import main
 from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.data import load_splits
 from hf_stabilizer.data.near_duplicates import near_duplicates
-from hf_stabilizer.pseudo_labels.parts import read_parts
+from hf_stabilizer.pseudo_labels.lengths import long_control, student_keys
+from hf_stabilizer.pseudo_labels.parts import Part, read_parts, written
 from hf_stabilizer.pseudo_labels.planning import plan_pseudo_labels
 from hf_stabilizer.pseudo_labels.question import ask
-from hf_stabilizer.pseudo_labels.running import PseudoLabelOutcome
+from hf_stabilizer.pseudo_labels.running import PseudoLabelOutcome, open_workshop
 from hf_stabilizer.pseudo_labels.scoring import conclude
-from hf_stabilizer.pseudo_labels.stages import Labelled, long_control, student_keys
+from hf_stabilizer.pseudo_labels.stages import Labelled, Workshop, all_rounds
 from hf_stabilizer.records import Run, read_run
 from hf_stabilizer.studies.study import Study
 from tests.conftest import make_rows, write_rows
@@ -192,46 +194,55 @@ def test_teachers_outside_are_guarded_by_their_own_configuration(
 # --- by fold ------------------------------------------------------------------------------------
 
 
-def fold_labels(folder: Path, fold: int) -> pd.DataFrame:
-    rows = pd.read_parquet(folder / "labels" / "round-1" / f"pseudo-labelled-fold{fold}.parquet")
+def teach(part: Part, keys: dict[str, Any], folder: Path) -> pd.DataFrame:
+    """The pseudo-labelled rows of one fold."""
+    question = ask(keys, folds=2, teachers=1, labelling={"top_k": 12})
+    unlabelled = pd.read_csv(keys["unlabelled_file"])
+    part = written(part, folder / "rows")
+    engine = {"executor": "in-process"}
+    workshop = Workshop(question, folder, (part,), unlabelled, Console(quiet=True), engine)
+    (labelled,) = all_rounds(workshop).values()
+    rows = pd.read_parquet(labelled.file)
     return rows[rows["pseudo_labelled"]].drop(columns="teacher").reset_index(drop=True)
 
 
 def test_a_validation_row_has_no_part_in_the_labels_of_its_fold(
     keys: dict[str, Any], tmp_path: Path
 ) -> None:
-    rules: dict[str, Any] = {"folds": 2, "teachers": 1, "top_k": 12, "threshold": None}
-    first = run(keys, tmp_path / "first", **rules)
-    (fold1, fold2) = read_parts(ask(keys, folds=2))
-    # One row that judges in the first fold gets another text and the other label.
-    rows = pd.read_csv(keys["train_file"])
-    place = rows.index[rows["text"] == fold1.splits.validation[0]["text"]][0]
-    rows.loc[place, "label"] = {"fresh": "rotten", "rotten": "fresh"}[rows.loc[place, "label"]]
-    file = tmp_path / "changed.csv"
-    rows.to_csv(file, index=False)
-    second = run({**keys, "train_file": str(file)}, tmp_path / "second", **rules)
-    changed = read_parts(ask({**keys, "train_file": str(file)}, folds=2))
-    alike = [
-        number
-        for number, (was, now) in enumerate(zip((fold1, fold2), changed, strict=True), start=1)
-        if was.splits.train.to_dict() == now.splits.train.to_dict()
-    ]
-    assert alike  # its training rows are the same, so the row judges there
-    for number in alike:
-        was, now = fold_labels(first.folder, number), fold_labels(second.folder, number)
-        pd.testing.assert_frame_equal(was, now, check_exact=True)
-    # Each fold's labels come from teachers of its own.
-    assert not fold_labels(first.folder, 1)["confidence"].equals(
-        fold_labels(first.folder, 2)["confidence"]
+    (part, other) = read_parts(ask(keys, folds=2))
+    rows = part.splits.validation.to_pandas()
+    turned = rows["label"].map({"fresh": "rotten", "rotten": "fresh"})
+    changed = part.splits.validation.from_dict(
+        {"text": [f"what was the tone of scene {row}" for row in rows.index], "label": turned}
     )
-    assert set(first.labels) == {"pseudo-labelled-fold1", "pseudo-labelled-fold2"}
-    with (first.folder / "study" / "fold_scores.csv").open(encoding="utf-8") as file:
+    before = teach(part, keys, tmp_path / "before")
+    after = teach(
+        replace(part, splits=replace(part.splits, validation=changed)), keys, tmp_path / "after"
+    )
+    gone = set(before["source_row"]) ^ set(after["source_row"])
+    texts = pd.read_csv(keys["unlabelled_file"])["text"]
+    # Rows like the old validation rows may come back, for they judge no more; all else is equal.
+    for row in gone:
+        assert near_duplicates([texts[row]], rows["text"].tolist())
+    same = after[~after["source_row"].isin(gone)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(before, same, check_exact=True)
+    assert len(before) > 12
+    # The other fold's labels come from a teacher of its own.
+    assert not before["confidence"].equals(teach(other, keys, tmp_path / "other")["confidence"])
+
+
+def test_students_of_folds_are_scored_out_of_fold(keys: dict[str, Any], tmp_path: Path) -> None:
+    rules: dict[str, Any] = {"threshold": None, "allow_missing_classes": True}
+    found = run({**keys, "max_steps": 4}, tmp_path, folds=2, teachers=1, **rules)
+    assert set(found.labels) == {"pseudo-labelled-fold1", "pseudo-labelled-fold2"}
+    with (tmp_path / "study" / "fold_scores.csv").open(encoding="utf-8") as file:
         scores = list(csv.DictReader(file))
     assert len(scores) == 4
     for recipe in ("control", "pseudo-labelled"):
         each = [float(row["score"]) for row in scores if row["recipe"] == recipe]
-        (pooled,) = first.study.of(recipe)
+        (pooled,) = found.study.of(recipe)
         assert pooled.score == pytest.approx(sum(each) / 2)
+    assert found.report.is_file()
 
 
 def test_teachers_in_folders_cannot_be_told_apart_by_fold(keys: dict[str, Any]) -> None:
@@ -242,46 +253,62 @@ def test_teachers_in_folders_cannot_be_told_apart_by_fold(keys: dict[str, Any]) 
 # --- rounds, and what is compared ---------------------------------------------------------------
 
 
+def labelled_by(keys: dict[str, Any], folder: Path, **options: Any) -> dict[str, Labelled]:
+    """Goes as far as the labels."""
+    question = ask(keys, **options)
+    workshop = open_workshop(question, folder, {"executor": "in-process"}, Console(quiet=True))
+    return {arm: its for (arm, _), its in all_rounds(workshop).items()}
+
+
 def test_students_of_a_round_teach_the_next(keys: dict[str, Any], tmp_path: Path) -> None:
-    found = run(keys, tmp_path / "rounds", rounds=2, teachers=1, equal="epochs")
+    labelled_by(keys, tmp_path, rounds=2, teachers=1, labelling={"threshold": 0.6})
     first, second = (
-        pd.read_parquet(found.folder / "labels" / f"round-{number}" / "pseudo-labelled.parquet")
+        pd.read_parquet(tmp_path / "labels" / f"round-{number}" / "pseudo-labelled.parquet")
         for number in (1, 2)
     )
     assert set(first["round"]) == {0, 1}
     assert set(second["round"]) == {0, 2}
-    (record,) = found.folder.glob("teachers/round-2/runs/pseudo-labelled/*/run.json")
+    (record,) = tmp_path.glob("teachers/round-2/runs/pseudo-labelled/*/run.json")
     learnt = read_run(record).configuration["train_file"]
-    assert learnt == str(found.folder / "labels" / "round-1" / "pseudo-labelled.parquet")
-    steps = {run.recipe: run.steps for run in found.study.runs}
-    assert steps["control"] < steps["control-as-long"] == steps["pseudo-labelled"]
+    assert learnt == str(tmp_path / "labels" / "round-1" / "pseudo-labelled.parquet")
 
 
-def as_labelled(rows: int) -> Labelled:
-    return Labelled(Path("rows.parquet"), rows, {})
+FILE = Path("rows.parquet")
 
 
-@pytest.mark.parametrize(("rows", "looks"), [(32, 1), (64, 2), (72, 2), (320, 10)])
-def test_a_longer_epoch_has_as_many_more_looks(keys: dict[str, Any], rows: int, looks: int) -> None:
+@pytest.mark.parametrize("rows", [33, 50, 91, 320])
+def test_students_are_looked_at_where_the_control_is(keys: dict[str, Any], rows: int) -> None:
+    # 32 rows in batches of 8: an epoch of 4 steps, a look after each.
     question = ask(keys)
     (part,) = read_parts(question)
-    student = student_keys(question, part, as_labelled(rows))
-    assert (student["max_steps"], student["evaluations_per_epoch"]) == (16, looks)
+    student = student_keys(question, part, FILE, rows)
+    assert (student["max_steps"], student["eval_steps"]) == (16, 4)
+    assert student["isolate_evaluations"]
     assert long_control(question, part, rows) == {}
+
+
+@pytest.mark.parametrize(("rows", "looks"), [(40, 3), (64, 6), (72, 6)])
+def test_uneven_looks_are_met_as_nearly_as_they_can(
+    keys: dict[str, Any], rows: int, looks: int
+) -> None:
+    question = ask({**keys, "evaluations_per_epoch": 3})
+    (part,) = read_parts(question)
+    assert student_keys(question, part, FILE, rows)["evaluations_per_epoch"] == looks
 
 
 def test_with_equal_epochs_the_control_is_run_as_long_too(keys: dict[str, Any]) -> None:
     question = ask(keys, equal="epochs")
     (part,) = read_parts(question)
-    assert "max_steps" not in student_keys(question, part, as_labelled(64))
-    assert long_control(question, part, 64)["control-as-long"]["max_steps"] == 32
+    assert "max_steps" not in student_keys(question, part, FILE, 64)
+    control = long_control(question, part, 64)["control-as-long"]
+    assert (control["max_steps"], control["eval_steps"]) == (32, 8)
 
 
 def test_a_number_of_steps_that_is_said_stays(keys: dict[str, Any]) -> None:
     for equal in ("steps", "epochs"):
         question = ask({**keys, "max_steps": 5}, equal=equal)
         (part,) = read_parts(question)
-        assert "max_steps" not in student_keys(question, part, as_labelled(64))
+        assert "max_steps" not in student_keys(question, part, FILE, 64)
         assert long_control(question, part, 64) == {}
 
 
@@ -354,14 +381,13 @@ def test_what_cannot_be_right_is_told_before_anything_is_written(
 def test_a_threshold_that_kept_nothing_costs_no_teacher(
     keys: dict[str, Any], tmp_path: Path
 ) -> None:
-    folder = tmp_path / "out"
     with pytest.raises(DataError, match=r"threshold=1\.0 keeps none of 60 .* in the middle"):
-        run(keys, folder, threshold=1.0, teachers=1)
-    (teacher,) = folder.glob("teachers/round-1/runs/*/*/run.json")
+        labelled_by(keys, tmp_path, teachers=1, labelling={"threshold": 1.0})
+    (teacher,) = tmp_path.glob("teachers/round-1/runs/*/*/run.json")
     before = teacher.stat().st_mtime_ns
-    found = run(keys, folder, threshold=0.6, teachers=1)
+    found = labelled_by(keys, tmp_path, teachers=1, labelling={"threshold": 0.6})
     assert teacher.stat().st_mtime_ns == before
-    assert found.labels["pseudo-labelled"]["kept"] > 20
+    assert found["pseudo-labelled"].told["kept"] > 20
 
 
 def test_a_plan_says_stages_and_cost_and_writes_nothing(
@@ -404,8 +430,8 @@ def command(
 def test_the_command_does_it_all(
     command: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    words = "--teachers 1 --threshold 0.6 --runs 1 --executor in-process --output_dir out"
-    assert command(*words.split(), "--max_steps", "6") == 0
+    words = "--teachers 1 --threshold none --runs 1 --executor in-process --output_dir out"
+    assert command(*words.split(), "--allow_missing_classes", "--max_steps", "4") == 0
     shown = capsys.readouterr().out
     assert "unlabelled rows are pseudo-labelled (fresh " in shown
     assert "Pseudo-labels did not help, as far as these runs can tell." in shown

@@ -12,6 +12,7 @@ import pytest
 import transformers
 
 from hf_stabilizer import ConfigurationError, DataError, pseudo_label
+from hf_stabilizer.prediction import predict_rows
 from hf_stabilizer.pseudo_labels.held_out import Guarded, sieve, texts_of
 from hf_stabilizer.pseudo_labels.judgement import judge, sharpened
 from hf_stabilizer.pseudo_labels.labelling import label_rows
@@ -456,3 +457,72 @@ def test_without_a_pseudo_labelled_row_nothing_that_is_learnt_changes(
     read = load_splits(DataArguments(**again), task=task)
     assert read.train.to_dict() == plain.train.to_dict() == splits.train.to_dict()
     assert read.validation.to_dict() == plain.validation.to_dict()
+
+
+# --- numbers, choices, several classes ----------------------------------------------------------
+
+
+def saved(model: Any, model_folder: Path, folder: Path) -> Path:
+    import torch
+
+    with torch.no_grad():
+        model.classifier.weight *= 40
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(model_folder).save_pretrained(folder)
+    return folder
+
+
+def test_numbers_are_means_with_their_spread(model_folder: Path, tmp_path: Path) -> None:
+    import torch
+
+    folders = []
+    for seed in (0, 1, 2):
+        torch.manual_seed(seed)
+        config = transformers.AutoConfig.from_pretrained(model_folder)
+        config.problem_type = "regression"
+        config.num_labels = 1
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            model_folder, config=config
+        )
+        folders.append(saved(model, model_folder, tmp_path / f"teacher{seed}"))
+    each = np.stack([predict_rows(folder, UNLABELLED)[:, 0] for folder in folders])
+    middle = float(np.sort(each.std(axis=0))[2])
+    found = pseudo_label(folders, UNLABELLED, max_spread=middle + 1e-6).to_pandas()
+    assert len(found) == 3
+    places = found["source_row"].to_numpy()
+    assert found["label"].to_numpy() == pytest.approx(each.mean(axis=0)[places], abs=1e-5)
+    assert found["spread"].to_numpy() == pytest.approx(each.std(axis=0)[places], abs=1e-5)
+    with pytest.raises(DataError, match=r"max_spread=0 keeps none .* raise max_spread"):
+        pseudo_label(folders, UNLABELLED, max_spread=0)
+
+
+def test_rows_may_have_several_classes(model_folder: Path, tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        model_folder,
+        problem_type="multi_label_classification",
+        id2label=dict(enumerate(NAMES)),
+        label2id={"fresh": 0, "rotten": 1},
+    )
+    teacher = saved(model, model_folder, tmp_path / "teacher")
+    each = 1 / (1 + np.exp(-predict_rows(teacher, UNLABELLED).astype(float)))
+    found = pseudo_label(teacher, UNLABELLED, threshold=None, allow_missing_classes=True)
+    expected = [[n for n, p in zip(NAMES, row, strict=True) if p > 0.5] for row in each]
+    assert found["label"][:] == expected
+
+
+def test_a_choice_is_labelled_by_its_index(model_folder: Path, tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    model = transformers.AutoModelForMultipleChoice.from_pretrained(model_folder)
+    teacher = saved(model, model_folder, tmp_path / "teacher")
+    rows = pd.DataFrame(
+        {"question": ["the film was", "a plot is"], "A": ["good", "bad"], "B": ["warm", "cold"]}
+    )
+    outputs = predict_rows(teacher, rows)
+    found = pseudo_label(teacher, rows, threshold=None).to_pandas()
+    assert found["label"].tolist() == outputs.argmax(axis=1).tolist()
+    assert found.columns[:3].tolist() == ["question", "A", "B"]

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,86 +24,22 @@ import pandas as pd
 from hf_stabilizer.data import DataArguments, Splits
 from hf_stabilizer.data.columns import Columns, choose_columns, require_columns
 from hf_stabilizer.errors import ConfigurationError, DataError, check_whole
+from hf_stabilizer.member import Member, read_member, read_names
 from hf_stabilizer.models import auto_class, load_tokenizer
 from hf_stabilizer.tasks import PreparedTask, prepare_task
-from hf_stabilizer.tasks.prepared import ProblemType
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
     from transformers import PreTrainedModel
 
-    from hf_stabilizer.configuration import Configuration
+
+__all__ = ["TASKS", "Member", "predict_rows", "read_member", "read_names"]
 
 # Any in this module: cells of the user's table, values of a JSON file, batches.
 TASKS: tuple[str, ...] = ("text-classification", "text-regression", "multiple-choice")
 """Tasks whose models put out one row of numbers for each row."""
-_ARCHITECTURES = {
-    "ForSequenceClassification": "text-classification",
-    "ForMultipleChoice": "multiple-choice",
-    "ForTokenClassification": "token-classification",
-    "ForConditionalGeneration": "seq2seq",
-    "ForMaskedLM": "masked-lm",
-    "ForCausalLM": "causal-lm",
-}
 _NO_LABEL = "_no_label"
-
-
-@dataclass(frozen=True)
-class Member:
-    """A trained model, and what it takes to ask it about rows."""
-
-    folder: Path
-    """The folder that was named: a run, a checkpoint of one, or a model by itself."""
-    model_folder: Path
-    """The folder with its weights."""
-    task: str
-    """What it was trained for, e.g. "text-classification"."""
-    label_names: tuple[str, ...] | None
-    """Names of the classes in the order of their ids; None but for classification."""
-    problem_type: ProblemType
-    """As `PreTrainedConfig.problem_type` has it; None for multiple-choice."""
-    configuration: Configuration | None = None
-    """What the run did; None for a model without one."""
-
-    @property
-    def name(self) -> str:
-        """What people call it: its folder."""
-        return str(self.folder)
-
-
-def read_member(folder: str | Path) -> Member:
-    """Reads what a trained model is: a run's folder, a checkpoint inside it, or a model's own.
-
-    Raises:
-        ConfigurationError: The folder holds no weights, or does not say what they are for.
-
-    Example:
-        >>> read_member("nowhere")
-        Traceback (most recent call last):
-            ...
-        hf_stabilizer.errors.ConfigurationError: there is no folder 'nowhere'; name a run's folder,
-        a checkpoint in one, or a model that `save_pretrained` wrote
-    """
-    from hf_stabilizer.data import resolve_location
-
-    folder = Path(resolve_location(str(folder)))
-    model_folder = _model_folder(folder)
-    said = _read_json(model_folder / "config.json")
-    configuration = _configuration(folder)
-    task = _task(said, configuration, folder)
-    problem_type = _problem_type(task, said)
-    has_names = task in ("text-classification", "token-classification")
-    names = _names_in(said) if has_names else None
-    return Member(folder, model_folder, task, names, problem_type, configuration)
-
-
-def read_names(folder: str | Path) -> tuple[str, ...] | None:
-    """Returns the names of a model's classes in the order of their ids, None if it was not kept."""
-    for place in (Path(folder) / "model", Path(folder)):
-        if (place / "config.json").is_file():
-            return _names_in(_read_json(place / "config.json"))
-    return None
 
 
 def predict_rows(
@@ -285,23 +219,6 @@ def _precision(member: Member, device: torch.device) -> contextlib.AbstractConte
     return torch.autocast(device.type, dtype=kind)
 
 
-def _model_folder(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise ConfigurationError(
-            f"there is no folder {str(folder)!r}; name a run's folder, a checkpoint in one, or a "
-            "model that `save_pretrained` wrote"
-        )
-    for place in (folder / "model", folder):
-        if (place / "config.json").is_file():
-            return place
-    is_run = (folder / "run.json").is_file()
-    why = ": a study keeps the best model of each recipe only" if is_run else ""
-    raise ConfigurationError(
-        f"{str(folder)!r} holds no model{why}; "
-        + ("name the folder of a run whose model was kept" if is_run else "name a run's folder")
-    )
-
-
 def _tokenizer_folder(member: Member) -> Path:
     """A checkpoint may lack the tokenizer; its run has it."""
     places = (member.model_folder, member.folder.parent / "model")
@@ -309,58 +226,6 @@ def _tokenizer_folder(member: Member) -> Path:
         if (place / "tokenizer_config.json").is_file():
             return place
     return member.model_folder
-
-
-def _configuration(folder: Path) -> Configuration | None:
-    """The run's configuration, unchecked: it may ask for a device that is not here."""
-    from hf_stabilizer.configuration import IGNORED, Configuration
-    from hf_stabilizer.recipes import read_yaml
-
-    for place in (folder, folder.parent):
-        path = place / "configuration.yaml"
-        if path.is_file():
-            said = read_yaml(path)
-            values = {key: value for key, value in said.items() if key not in IGNORED}
-            return Configuration(values, str(said.get("recipe", "plain")), frozenset(values))
-    return None
-
-
-def _task(said: Mapping[str, Any], configuration: Configuration | None, folder: Path) -> str:
-    if configuration is not None and configuration.values.get("task"):
-        return str(configuration.values["task"])
-    for name in said.get("architectures") or ():
-        for end, task in _ARCHITECTURES.items():
-            if name.endswith(end):
-                is_number = said.get("problem_type") == "regression"
-                return "text-regression" if is_number else task
-    raise ConfigurationError(
-        f"{str(folder)!r} does not say what its model is for: no configuration.yaml, and "
-        f"architectures {said.get('architectures')!r}; name the folder of a run"
-    )
-
-
-def _problem_type(task: str, said: Mapping[str, Any]) -> ProblemType:
-    if task == "text-regression":
-        return "regression"
-    if task != "text-classification":
-        return None
-    several = said.get("problem_type") == "multi_label_classification"
-    return "multi_label_classification" if several else "single_label_classification"
-
-
-def _names_in(said: Mapping[str, Any]) -> tuple[str, ...]:
-    ids = said.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # as transformers has it
-    return tuple(str(ids[key]) for key in sorted(ids, key=int))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"{str(path)!r} is no model's configuration ({error}); save the model again"
-        ) from error
-    return found
 
 
 def _usual_label(frame: pd.DataFrame, task: str) -> str | None:

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from hf_stabilizer.errors import ConfigurationError, ReinitializationError
 from hf_stabilizer.layers import LayerMap
@@ -166,7 +167,7 @@ def _check_values(name: str, tensor: Tensor) -> None:
 def _vocabulary(model: nn.Module) -> int | None:
     for module in model.modules():
         config = getattr(module, "config", None)
-        if hasattr(config, "get_text_config"):
+        if isinstance(config, PreTrainedConfig):
             size = getattr(config.get_text_config(), "vocab_size", None)
             return size if isinstance(size, int) else None
     return None

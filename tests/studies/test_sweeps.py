@@ -357,7 +357,8 @@ def test_a_sweep_is_one_paired_study_and_its_report_knows_it(
     assert study.recipes == ("plain", "transfer_layers=0", "transfer_layers=2")
     asked = json.loads((tmp_path / "study/study.json").read_text(encoding="utf-8"))
     assert asked["recipe_settings"]["transfer_layers=0"] == {"transfer_layers": 0}
-    assert [run.status for run in study.runs] == ["finished"] * 6
+    assert len(study.runs) == 6
+    assert all(run.score is not None for run in study.runs)  # two steps teach nothing
     one = only(study)
     assert [value.value for value in one.values] == [0.0, 2.0]
     assert one.unset is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -74,9 +75,9 @@ def _ensemble(args: argparse.Namespace) -> None:
     )
     console = Console()
     console.print(_table_of_ensemble(found))
-    console.print(found.verdict, highlight=False, markup=False)
+    console.print(found.verdict, highlight=False, markup=False, soft_wrap=True)
     for note in found.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     print(f"Predictions: {args.output_dir}/predictions.parquet")
 
 
@@ -136,14 +137,14 @@ def _soup(args: argparse.Namespace) -> None:
     )
     console = Console()
     console.print(_table_of_soup(found))
-    console.print(found.verdict, highlight=False, markup=False)
+    console.print(found.verdict, highlight=False, markup=False, soft_wrap=True)
     print(f"Model: {args.output_dir}")
 
 
 def _table_of_ensemble(found: Ensemble) -> Table:
     from rich.table import Table
 
-    from hf_stabilizer.ensembling.ensembles import WHICH
+    from hf_stabilizer.ensembling.ensemble_record import WHICH
     from hf_stabilizer.studies import formats
 
     scores = [one.score for one in found.members if one.score is not None]
@@ -151,15 +152,18 @@ def _table_of_ensemble(found: Ensemble) -> Table:
     title = f"{found.metric} on {len(found.predictions)} {WHICH[found.part]}"
     table = Table(title=title, title_justify="left", title_style="")
     for name in ("member", "score", "validation", "weight", ""):
-        table.add_column(name, justify="left" if name in ("member", "") else "right")
-    for one in found.members:
+        is_word = name in ("member", "")
+        table.add_column(
+            name, justify="left" if is_word else "right", no_wrap=name != "member", overflow="fold"
+        )
+    for name, one in zip(_short([one.name for one in found.members]), found.members, strict=True):
         marks = [
             word
-            for word, other in (("best here", found.best), ("best by validation", found.chosen))
+            for word, other in (("best here", found.best), ("by validation", found.chosen))
             if other is one
         ]
         table.add_row(
-            one.name,
+            name,
             formats.number(one.score, decimals),
             formats.number(one.validation_score, decimals),
             formats.number(one.weight, 3),
@@ -180,10 +184,11 @@ def _table_of_soup(found: Soup) -> Table:
     table = Table(title=title, title_justify="left", title_style="")
     for name in ("model", "validation", "test", "in the soup"):
         table.add_column(name, justify="right" if name in ("validation", "test") else "left")
+    names = _short([one.name for one in found.members])
     for place, one in enumerate(found.members):
         test = found.best_test_score if place == 0 else None
         table.add_row(
-            one.name,
+            names[place],
             formats.number(one.score, decimals),
             formats.number(test, decimals),
             "yes" if one.is_in else "no",
@@ -196,6 +201,14 @@ def _table_of_soup(found: Soup) -> Table:
         "",
     )
     return table
+
+
+def _short(names: list[str]) -> list[str]:
+    """Leaves out the folder that all names begin with."""
+    if len(names) < 2 or any(os.sep not in name for name in names):
+        return names
+    shared = os.path.commonpath(names)
+    return [os.path.relpath(name, shared) for name in names]
 
 
 def _tell(line: str) -> None:

@@ -44,7 +44,8 @@ def check_rows(
 
     Args:
         source: A frame, a file of rows (CSV, TSV, JSON, JSON lines, Parquet), or a YAML
-            configuration, of which all splits are looked at as `train` would make them.
+            configuration, of which all splits are looked at as `train` would make them, before
+            `max_train_rows` and its fellows leave rows out.
         threshold: Least similarity of near duplicates, in (0, 1] (`near_duplicates`).
         rare: A class with fewer rows is rare, 1 or more.
         out_of_fold: Predictions for the training rows, as `cross-validate` writes them to

@@ -172,7 +172,8 @@ def _divided(
     }
     train = whole.pop("train")
     places = [side.get(number - 1, "train") for number in train.numbers]
-    return {part: _taken(train, places, part) for part in sound if part not in whole} | whole
+    whole |= {part: _taken(train, places, part) for part in sound if part not in whole}
+    return {part: whole[part] for part in ("train", "validation", "test") if part in whole}
 
 
 def _sound(table: Table, rows: ReadRows) -> Part:

@@ -30,7 +30,7 @@ _ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
 # Invisible marks; the joiners of emoji and of Persian and Indic scripts stay.
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
-_SPACES = re.compile(r"[^\S\n]*\S+")
+_WORD_AND_GAP = re.compile(rf"({_WORD.pattern})[^\S\n]*")
 # What turns a sentence into its contrary is no stop word.
 _KEPT = {
     *("no", "nor", "not", "never", "neither", "none", "nobody", "nothing", "nowhere"),
@@ -111,11 +111,12 @@ def stop_word_step(words: bool | Sequence[str]) -> TextStep:
     if not chosen:
         raise ConfigurationError("stop_words names no words; give some, or True for English ones")
 
+    def keep(found: re.Match[str]) -> str:
+        return "" if found[1].casefold() in chosen else found[0]
+
     def remove(text: str) -> str:
-        if not any(found[0].casefold() in chosen for found in _WORD.finditer(text)):
-            return text
-        kept = _WORD.sub(lambda found: "" if found[0].casefold() in chosen else found[0], text)
-        return "".join(_SPACES.findall(kept)).strip()
+        kept = _WORD_AND_GAP.sub(keep, text)
+        return text if kept == text else kept.strip()
 
     return remove
 

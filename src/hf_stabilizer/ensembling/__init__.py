@@ -10,9 +10,11 @@ needed.
 
 from __future__ import annotations
 
-from hf_stabilizer.ensembling.ensembles import Ensemble, EnsembleMember, ensemble
+from hf_stabilizer.ensembling.ensemble_record import Ensemble, EnsembleMember
+from hf_stabilizer.ensembling.ensembles import ensemble
 from hf_stabilizer.ensembling.predicting import predict
-from hf_stabilizer.ensembling.soups import Soup, SoupMember, greedy_soup, uniform_soup
+from hf_stabilizer.ensembling.soup_record import Soup, SoupMember
+from hf_stabilizer.ensembling.soups import greedy_soup, uniform_soup
 
 __all__ = [
     "Ensemble",

@@ -11,7 +11,6 @@ OUTPUT/members/               what members said that were asked anew
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from hf_stabilizer.ensembling.combining import (
 from hf_stabilizer.ensembling.combining import (
     combine as combined,
 )
+from hf_stabilizer.ensembling.ensemble_record import Ensemble, EnsembleMember
 from hf_stabilizer.ensembling.gathering import PARTS, Answers, without_lost
 from hf_stabilizer.ensembling.judging import Judge, judge_of, paired_interval
 from hf_stabilizer.ensembling.predicted import prediction_columns
@@ -34,8 +34,6 @@ from hf_stabilizer.ensembling.voices import Rows, configured_metric, gather
 from hf_stabilizer.errors import ConfigurationError, check_choice
 from hf_stabilizer.metrics import greater_is_better, metric_name
 from hf_stabilizer.procedure import Procedure, open_procedure
-from hf_stabilizer.studies import formats
-from hf_stabilizer.studies.statistics import Interval
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,102 +41,6 @@ if TYPE_CHECKING:
 # Any in this module: values of settings and outcomes.
 KIND = "ensemble"
 PREDICTIONS = "predictions.parquet"
-WHICH = {
-    "test": "test rows",
-    "validation": "validation rows",
-    "file": "rows of the file",
-    "out-of-fold": "out-of-fold rows",
-}
-
-
-@dataclass(frozen=True)
-class EnsembleMember:
-    """One member beside the others."""
-
-    name: str
-    """Its folder, or recipe and seeds."""
-    score: float | None
-    """On the rows that judge; None without labels."""
-    validation_score: float | None
-    """Its best on the validation rows of its run, as its record has it."""
-    weight: float | None = None
-    """Its share of the mean; None where there is none, as with ranks."""
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """What several models say together, beside what each says."""
-
-    members: tuple[EnsembleMember, ...]
-    """In the order given."""
-    combine: str
-    """How they were combined."""
-    part: str
-    """Which rows judge: "test", "validation", "file" or "out-of-fold"."""
-    metric: str
-    """Name of the score."""
-    greater_is_better: bool
-    """Whether a larger value of it is the better one."""
-    score: float | None
-    """Of the ensemble; None without labels."""
-    difference: float | None
-    """Its score minus that of the best member on the same rows."""
-    interval: Interval | None
-    """Of the difference, 95 %, from resampled rows."""
-    predictions: pd.DataFrame = field(compare=False)
-    """Per row: label where known, `prediction`, `probability_<label>`."""
-    notes: tuple[str, ...] = ()
-    """What to keep in mind, a sentence each."""
-    folder: Path | None = None
-    """Where it was written; None for nowhere."""
-
-    @property
-    def best(self) -> EnsembleMember | None:
-        """The member with the best score on these very rows, which only hindsight knows."""
-        return _best(self.members, "score", self.greater_is_better)
-
-    @property
-    def chosen(self) -> EnsembleMember | None:
-        """The member that its validation score would choose."""
-        return _best(self.members, "validation_score", self.greater_is_better)
-
-    @property
-    def verdict(self) -> str:
-        """One honest sentence: what was won over the best member, and how sure that is."""
-        rows, number = WHICH[self.part], formats.number
-        if self.score is None or self.difference is None or self.best is None:
-            return f"The {rows} have no labels, so nothing was judged."
-        decimals = formats.decimals_for([self.score])
-        best = number(self.best.score, decimals)
-        said = (
-            f"{self.metric} of the ensemble of {len(self.members)} on {len(self.predictions)} "
-            f"{rows} is {number(self.score, decimals)}, that of its best member there {best}: "
-            f"{number(self.difference, decimals, signed=True)}"
-        )
-        if len(self.members) == 1:
-            return f"{said}; an ensemble of one is its member."
-        return f"{said}{self._how_sure(decimals)}."
-
-    def _how_sure(self, decimals: int) -> str:
-        if self.interval is None or self.difference is None:
-            return "; too few rows for an interval"
-        low, high = (formats.number(end, decimals, signed=True) for end in self.interval)
-        is_clear = self.interval.low > 0 or self.interval.high < 0
-        is_better = (self.difference > 0) == self.greater_is_better
-        words = ("a clear gain" if is_better else "a clear loss") if is_clear else "no clear gain"
-        return f" (95 % interval over rows {low} to {high}), {words}"
-
-    def to_records(self) -> dict[str, Any]:
-        """Returns everything but the predictions, in plain values."""
-        return {
-            "members": [asdict(member) for member in self.members],
-            **{name: getattr(self, name) for name in ("combine", "part", "metric", "score")},
-            "rows": len(self.predictions),
-            "difference": self.difference,
-            "interval": list(self.interval) if self.interval is not None else None,
-            "verdict": self.verdict,
-            "notes": list(self.notes),
-        }
 
 
 def ensemble(
@@ -209,16 +111,19 @@ def ensemble(
     if part is not None:
         check_choice(part, PARTS, name="part")
     asked = Rows(file, rows, part, label_column)
-    from hf_stabilizer.ensembling.out_of_fold import ensemble_of_folds, is_folds
+    from hf_stabilizer.ensembling.out_of_fold import check_asked, ensemble_of_folds, is_folds
 
     named = [runs] if isinstance(runs, (str, Path)) or not isinstance(runs, Iterable) else [*runs]
+    of_folds = any(is_folds(one) for one in named)
+    if of_folds:
+        check_asked(asked)
     settings = {
         "combine": combine,
         "weights": None if weights is None else list(weights),
         "metric": metric,
         **asked.settings,
     }
-    if any(is_folds(one) for one in named):
+    if of_folds:
         return ensemble_of_folds(named, asked, settings=settings, output_dir=output_dir)
     if combine == "weighted" and weights is None:
         raise ConfigurationError(
@@ -326,12 +231,6 @@ def judged(
         notes=(*notes, *_caution(answers, combine, up, scores)),
         folder=folder,
     )
-
-
-def _best(members: Sequence[EnsembleMember], which: str, greater: bool) -> EnsembleMember | None:
-    scored = [member for member in members if getattr(member, which) is not None]
-    pick = max if greater else min
-    return pick(scored, key=lambda member: getattr(member, which)) if scored else None
 
 
 def _score(judge: Judge, found: Array, answers: Answers) -> float | None:

@@ -43,6 +43,15 @@ def is_folds(named: object) -> bool:
     return record is not None and record.kind == FOLDS_KIND
 
 
+def check_asked(asked: Rows) -> None:
+    """Raises ConfigurationError if other rows are named than those of the folds themselves."""
+    if not asked.is_of_runs or asked.part == "validation":
+        raise ConfigurationError(
+            "cross-validations are judged on their test predictions or out-of-fold rows; name no "
+            "file, no rows and no part, or part='test'"
+        )
+
+
 def ensemble_of_folds(
     named: Sequence[Any],
     asked: Rows,
@@ -62,11 +71,6 @@ def ensemble_of_folds(
     """
     from hf_stabilizer.ensembling.ensembles import KIND, judged, write
 
-    if not asked.is_of_runs or asked.part == "validation":
-        raise ConfigurationError(
-            "cross-validations are judged on their test predictions or out-of-fold rows; name no "
-            "file, no rows and no part, or part='test'"
-        )
     if strangers := [str(one) for one in named if not is_folds(one)]:
         raise ConfigurationError(
             f"{strangers[0]!r} is no cross-validation and others are; name one kind"

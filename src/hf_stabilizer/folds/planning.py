@@ -5,7 +5,6 @@ Nothing is trained and nothing is written.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from hf_stabilizer.data.folding import assign_folds, folds_by_column
 from hf_stabilizer.data.near_duplicates import near_duplicates
 from hf_stabilizer.errors import ConfigurationError, check_choice, check_whole
 from hf_stabilizer.folds.pool import Pool, read_pool
-
-logger = logging.getLogger(__name__)
 
 # Any in this module: whatever YAML can say, and labels of whatever kind the task has.
 FOLDS = 5
@@ -170,7 +167,7 @@ def plan_folds(
         runs=runs,
         duplicates=duplicates,
         notes=pool.splits.notes,
-        cautions=tuple(_cautions(duplicates, choose_on)),
+        cautions=tuple(_cautions(duplicates, _split_groups(pool.groups, places), choose_on)),
     )
 
 
@@ -207,9 +204,6 @@ def _by_column(pool: Pool, column: str, folds: int | None) -> tuple[list[int], l
         raise ConfigurationError(
             f"fold_column {column!r} makes {len(names)} folds, and folds is {folds}; leave that out"
         )
-    split = _split_groups(pool.groups, places)
-    if split:
-        logger.warning(f"{split} groups have rows in several folds of column {column!r}")
     return places, [f"fold-{name}" for name in names]
 
 
@@ -240,8 +234,10 @@ def _across(texts: Sequence[str], places: Sequence[int]) -> int | None:
     return sum(places[one] != places[other] for one, other, _ in near_duplicates(texts))
 
 
-def _cautions(duplicates: int | None, choose_on: str) -> list[str]:
+def _cautions(duplicates: int | None, split_groups: int, choose_on: str) -> list[str]:
     found = []
+    if split_groups:
+        found.append(f"{split_groups} groups have rows in several folds, as the fold column says")
     if duplicates:
         found.append(
             f"{duplicates} pairs of near-duplicate texts lie in two folds, so that models are "

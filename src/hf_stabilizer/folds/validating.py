@@ -16,32 +16,18 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from rich.console import Console
 
-from hf_stabilizer.errors import ConfigurationError, StabilizerError, StudyError, check_whole
+from hf_stabilizer.errors import ConfigurationError, StabilizerError, check_whole
 from hf_stabilizer.folds.files import parts_of, write_folds
-from hf_stabilizer.folds.outputs import Array, Kind, averaged, on_test_rows, out_of_fold
 from hf_stabilizer.folds.planning import ChooseOn, FoldPlan, plan_folds
-from hf_stabilizer.folds.record import (
-    FOLDS_FILE,
-    KIND,
-    OUT_OF_FOLD,
-    OUT_OF_FOLD_RUNS,
-    STUDY,
-    TEST_PREDICTIONS,
-    CrossValidation,
-    FoldScore,
-    TestScore,
-)
-from hf_stabilizer.folds.tables import answer_columns, folds_table, out_of_fold_table
-from hf_stabilizer.metrics import greater_is_better
-from hf_stabilizer.procedure import FILE, Procedure, open_procedure
+from hf_stabilizer.folds.record import FOLDS_FILE, KIND, STUDY, CrossValidation
+from hf_stabilizer.folds.scoring import conclude
+from hf_stabilizer.folds.tables import folds_table
+from hf_stabilizer.procedure import FILE, open_procedure
 from hf_stabilizer.studies.executors.remote_folder import is_url
 from hf_stabilizer.studies.members import run_members
 from hf_stabilizer.studies.question import NOT_COMPARED
-from hf_stabilizer.studies.study import Study
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +40,7 @@ def cross_validate(
     config: str | Path | Mapping[str, Any],
     *,
     folds: int | None = None,
-    output_dir: str | Path,
+    output_dir: str | Path | None = None,
     runs: int = 1,
     first_seed: int = 1,
     fold_column: str | None = None,
@@ -89,7 +75,8 @@ def cross_validate(
     Args:
         config: Path of a YAML file, or a mapping with the same keys; no seeds in it.
         folds: Number of folds, 2 or more; None: 5, or as many as the column has values.
-        output_dir: Folder; made, or it holds the same cross-validation from before.
+        output_dir: Folder; made, or it holds the same cross-validation from before. None: that of
+            the configuration.
         runs: S, runs per fold. Run k of every fold has head, data and dropout seed
             `first_seed + k - 1`.
         first_seed: Seed of the first run.
@@ -140,7 +127,7 @@ def cross_validate(
         recipe=recipe,
         overrides=overrides,
     )
-    folder = _folder(output_dir)
+    folder = _folder(output_dir or plan.configuration.values.get("output_dir"))
     for fold in range(len(plan.names)):
         parts_of(plan, fold)  # what cannot be divided is told before anything is written
     procedure = open_procedure(folder, KIND, _settings(plan, fold_column, stratify, first_seed))
@@ -166,10 +153,12 @@ def cross_validate(
             command=command,
             console=console,
         )
-    return _concluded(plan, study, procedure, folder)
+    return conclude(plan, study, procedure, folder)
 
 
-def _folder(output_dir: str | Path) -> Path:
+def _folder(output_dir: str | Path | None) -> Path:
+    if output_dir is None:
+        raise ConfigurationError("output_dir is missing; name the folder of the cross-validation")
     if is_url(output_dir):
         raise ConfigurationError(
             f"output_dir {str(output_dir)!r}: the rows of the folds are files that all runs read; "
@@ -222,97 +211,3 @@ def _settings(
 
 def _fingerprint(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _concluded(plan: FoldPlan, study: Study, procedure: Procedure, folder: Path) -> CrossValidation:
-    kind = Kind.of(plan)
-    by_seed = out_of_fold(plan, study, kind)
-    _check_complete(plan, study, by_seed)
-    out_of_fold_table(plan, kind, averaged(by_seed)).to_parquet(folder / OUT_OF_FOLD, index=False)
-    tables = [out_of_fold_table(plan, kind, one).assign(seed=seed) for seed, one in by_seed.items()]
-    whole = pd.concat(tables, ignore_index=True)
-    whole[_said(by_seed)].to_parquet(folder / OUT_OF_FOLD_RUNS, index=False)
-    found = CrossValidation(
-        metric=_deciding(plan),
-        greater_is_better=greater_is_better(_deciding(plan)),
-        choose_on=plan.choose_on,
-        folds=tuple(_fold_score(plan, kind, by_seed, fold) for fold in range(len(plan.names))),
-        pooled=kind.score(averaged(by_seed), plan.pool.labels),
-        pooled_by_seed={
-            str(seed): kind.score(one, plan.pool.labels)
-            for seed, one in by_seed.items()
-            if _answered(one).all()
-        },
-        test=_test_score(plan, study, kind, folder),
-        notes=(*plan.cautions, *_failures(study)),
-        folder=folder,
-    )
-    procedure.ended(folder, **found.to_records())
-    return found
-
-
-def _deciding(plan: FoldPlan) -> str:
-    """The metric that decides; the loss is of a model, not of out-of-fold rows."""
-    metric = plan.configuration.metric
-    return metric if metric in plan.configuration.metrics else plan.configuration.metrics[0]
-
-
-def _answered(probabilities: Array) -> Any:
-    """Which rows have a prediction."""
-    return ~np.isnan(probabilities).all(axis=1)
-
-
-def _said(by_seed: Mapping[int, Array]) -> Any:
-    return np.concatenate([_answered(one) for one in by_seed.values()])
-
-
-def _check_complete(plan: FoldPlan, study: Study, by_seed: Mapping[int, Array]) -> None:
-    """Raises StudyError if a fold has no predictions at all."""
-    answered = np.zeros(len(plan.places), dtype=bool)
-    for one in by_seed.values():
-        answered |= _answered(one)
-    for fold, name in enumerate(plan.names):
-        if not answered[plan.rows_of(fold)].all():
-            reasons = "; ".join(dict.fromkeys(run.reason for run in study.of(name) if run.reason))
-            raise StudyError(
-                f"no run of {name} has predictions ({reasons or 'none was kept'}), so its rows "
-                "have no score; mend the cause and start again with retry_failed: the other folds "
-                "are not repeated"
-            )
-
-
-def _failures(study: Study) -> list[str]:
-    return [
-        f"{run.recipe}, seed {run.seeds['seed']}: {run.reason}"
-        for run in study.runs
-        if run.status == "failed"
-    ]
-
-
-def _fold_score(plan: FoldPlan, kind: Kind, by_seed: Mapping[int, Array], fold: int) -> FoldScore:
-    train, _, held_out = parts_of(plan, fold)
-    labels = [plan.pool.labels[row] for row in held_out]
-    scores = {
-        str(seed): kind.score(one[held_out], labels)
-        for seed, one in by_seed.items()
-        if _answered(one[held_out]).all()
-    }
-    means = {
-        name: float(np.mean([one[name] for one in scores.values()]))
-        for name in next(iter(scores.values()))
-    }
-    return FoldScore(plan.names[fold], len(held_out), len(train), means, scores)
-
-
-def _test_score(plan: FoldPlan, study: Study, kind: Kind, folder: Path) -> TestScore | None:
-    """Writes the mean prediction for the test rows, and scores it beside those of each run."""
-    test, metric = plan.pool.splits.test, _deciding(plan)
-    by_run = on_test_rows(plan, study, kind)
-    if test is None or not by_run:
-        return None
-    labels = list(test[str(plan.pool.splits.label_column)][:])
-    mean = averaged(by_run)
-    table = pd.DataFrame({"row": range(len(labels)), **answer_columns(kind, mean, labels)})
-    table.to_parquet(folder / TEST_PREDICTIONS, index=False)
-    single = {name: kind.score(one, labels)[metric] for name, one in by_run.items()}
-    return TestScore(len(labels), kind.score(mean, labels), single)

@@ -278,6 +278,12 @@ def label_rows(
         **soft_column(judged, kept, options),
         **told,
     }
+    classes = _count(labels, judged, teachers.label_names)
+    if absent := [name for name, count in classes.items() if not count]:
+        logger.warning(
+            f"no pseudo-labelled row has the class {', '.join(map(repr, absent))}, so students see "
+            "it relatively less often; top_k keeps the surest rows of every class"
+        )
     return Labelling(
         rows=_dataset(table),
         unlabelled=len(unlabelled),
@@ -285,7 +291,7 @@ def label_rows(
         selected=len(selected),
         sieved=sieved,
         sureness=distribution(judged.sureness),
-        classes=_count(labels, judged, teachers.label_names),
+        classes=classes,
     )
 
 

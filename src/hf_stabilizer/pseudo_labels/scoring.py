@@ -10,9 +10,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from hf_stabilizer.pseudo_labels.lengths import long_control, student_keys
 from hf_stabilizer.pseudo_labels.parts import Part
 from hf_stabilizer.pseudo_labels.question import CONTROL, LONG_CONTROL
-from hf_stabilizer.pseudo_labels.stages import Labelled, Workshop, long_control, student_keys
+from hf_stabilizer.pseudo_labels.stages import Labelled, Workshop
 from hf_stabilizer.records import Run, write_atomically
 from hf_stabilizer.studies.ablations.ablation import comparisons_of_study
 from hf_stabilizer.studies.members import run_members
@@ -68,7 +69,7 @@ def _recipes(
     return {
         CONTROL: dict(part.keys),
         **long_control(question, part, max(its.rows for its in arms.values())),
-        **{arm: student_keys(question, part, its) for arm, its in arms.items()},
+        **{arm: student_keys(question, part, its.file, its.rows) for arm, its in arms.items()},
     }
 
 

@@ -22,12 +22,12 @@ from rich.console import Console
 
 from hf_stabilizer.errors import DataError, StudyError
 from hf_stabilizer.pseudo_labels.labelling import label_rows
+from hf_stabilizer.pseudo_labels.lengths import student_keys
 from hf_stabilizer.pseudo_labels.parts import LAST_WEIGHTS, Part
-from hf_stabilizer.pseudo_labels.provenance import PROBABILITIES, check_names, joined
-from hf_stabilizer.pseudo_labels.question import LONG_CONTROL, Question
+from hf_stabilizer.pseudo_labels.provenance import check_names, joined
+from hf_stabilizer.pseudo_labels.question import Question
 from hf_stabilizer.pseudo_labels.teachers import read_teachers
 from hf_stabilizer.records import write_atomically
-from hf_stabilizer.silent_mistakes.timetable import planned_steps
 from hf_stabilizer.studies.members import folder_of, run_members
 
 if TYPE_CHECKING:
@@ -132,7 +132,9 @@ def _teachers(
         names = {(arm, part.name): part.member(arm) for arm, part in arms}
         members = {
             part.member(arm): {
-                **student_keys(question, part, taught[arm, part.name]),
+                **student_keys(
+                    question, part, taught[arm, part.name].file, taught[arm, part.name].rows
+                ),
                 **TEACHER_KEYS,
             }
             for arm, part in arms
@@ -212,64 +214,3 @@ def _write_rows(rows: Dataset, file: Path) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     rows.to_parquet(str(temporary))
     temporary.replace(file)
-
-
-def student_keys(question: Question, part: Part, labelled: Labelled) -> dict[str, Any]:
-    """Returns the configuration keys of a student's run: its rows, and how long it learns."""
-    keys = {**part.keys, "train_file": str(labelled.file.resolve())}
-    if question.options.soft and part.splits.soft_label_column is None:
-        keys["soft_label_column"] = PROBABILITIES
-    return {**keys, **_as_long(question, len(part.splits.train), labelled.rows)}
-
-
-def _as_long(question: Question, true_rows: int, rows: int) -> dict[str, Any]:
-    """Keys that let a run on more rows take as many steps, and looks, as one on the true rows."""
-    args = question.configuration.arguments(output_dir="unused")
-    if question.equal == "epochs" or args.max_steps > 0:
-        return {}
-    steps, per_epoch = planned_steps(args, true_rows)
-    return {"max_steps": steps, **_as_often(args, per_epoch, planned_steps(args, rows)[1])}
-
-
-def long_control(question: Question, part: Part, rows: int) -> dict[str, dict[str, Any]]:
-    """Returns the control that takes as many steps as the longest arm, where arms are longer.
-
-    Args:
-        question: What is asked.
-        part: Whose rows with true labels it learns.
-        rows: Rows of the arm with most rows.
-    """
-    args = question.configuration.arguments(output_dir="unused")
-    if question.equal == "steps" or args.max_steps > 0:
-        return {}
-    steps, per_epoch = planned_steps(args, rows)
-    own = planned_steps(args, len(part.splits.train))[1]
-    keys = {"max_steps": steps, **_as_often(args, per_epoch, own)}
-    return {LONG_CONTROL: {**part.keys, **keys}}
-
-
-def _as_often(args: StabilizerArguments, per_epoch: int | None, own: int | None) -> dict[str, Any]:
-    """Keys that let a run look at the steps where one with other epochs does.
-
-    Where weights are chosen, more looks are more chances. Looks that are not evenly spaced are met
-    as nearly as whole looks per epoch allow, and never more often.
-
-    Args:
-        args: When the other looks.
-        per_epoch: Optimizer steps of its epochs.
-        own: Optimizer steps of an epoch of the run that the keys are for.
-    """
-    assert per_epoch  # rows have a number
-    assert own
-    looks = min(args.evaluations_per_epoch, per_epoch)
-    if not looks or own == per_epoch:
-        return {}
-    chooses = SaveStrategy(args.save_strategy) in (SaveStrategy.BEST, SaveStrategy.NO)
-    if per_epoch % looks == 0 and chooses and args.eval_strategy == "no":
-        return {
-            "evaluations_per_epoch": 0,
-            "isolate_evaluations": True,
-            "eval_strategy": "steps",
-            "eval_steps": per_epoch // looks,
-        }
-    return {"evaluations_per_epoch": max(1, looks * own // per_epoch)}

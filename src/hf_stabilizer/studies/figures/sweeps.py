@@ -82,8 +82,9 @@ def _panel(axes: Axes, one: Sweep, decimals: int) -> None:
         axes.set_xscale("log")
     known = [value for value in one.values if value.summary.mean is not None]
     xs = [value.value for value in known]
-    axes.plot(xs, [value.summary.mean for value in known], color=SHADE, linewidth=1.8, zorder=3,
-              marker="o", markersize=4.5, markerfacecolor="white")  # fmt: skip
+    means = [value.summary.mean or 0.0 for value in known]
+    axes.plot(xs, means, color=SHADE, linewidth=1.8, zorder=3, marker="o", markersize=4.5,
+              markerfacecolor="white")  # fmt: skip
     banded = [(value.value, value.summary.interval) for value in known if value.summary.interval]
     if len(banded) > 1:
         lows, highs = ([getattr(i, end) for _, i in banded] for end in ("low", "high"))
@@ -97,7 +98,7 @@ def _panel(axes: Axes, one: Sweep, decimals: int) -> None:
         axes.annotate(words, (at, one.unset.mean), xycoords=("axes fraction", "data"), ha=side,
                       xytext=(0, 3), textcoords="offset points", fontsize=8,
                       color=SOFT)  # fmt: skip
-    best, mean = one.best.value, one.best.summary.mean
+    best, mean = one.best.value, one.best.summary.mean or 0.0
     axes.plot([best], [mean], marker="o", markersize=11, markerfacecolor="none",
               markeredgecolor=INK, zorder=4)  # fmt: skip
     axes.set_ylim(*limits(_heights(one)))

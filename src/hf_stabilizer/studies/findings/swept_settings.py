@@ -1,7 +1,9 @@
 """How does the score depend on one setting, and which of its values can be told apart?
 
 The best value was chosen after all were seen, so it is held against the others by p-values that
-are corrected for every pair of values: step-down max T over the seeds that all pairs share.
+are corrected for every pair of values: step-down max T over the seeds that all pairs share. Of 300
+simulated sweeps each (4 or 7 values that do not differ, 6 to 12 seeds; normal, heavy-tailed, or
+with 15 % of runs lost) 1 to 5 % claimed a difference.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from hf_stabilizer.studies.study import Study
 
 Content = dict[str, Any]  # Any: the names that the template uses
+WHICH = "weights that validation chose"
 
 
 def write_report(study_or_folder: Study | str | os.PathLike[str], path: str | Path) -> Path:
@@ -226,7 +227,9 @@ def scored_on(runs: Sequence[Run]) -> str:
             "where it loaded that at the end, else the last."
         )
     if scored and tested == len(scored):
-        return "Scores are on the test rows, with the weights that validation chose."
+        chosen = [run.configuration.get("load_best_model_at_end") for run in scored]
+        weights = "last weights of each run" if set(chosen) == {False} else WHICH
+        return f"Scores are on the test rows, with the {weights}."
     if tested:
         return (
             f"Scores of {tested} of {len(scored)} runs are on the test rows, the others the best "

@@ -1,0 +1,175 @@
+"""Is what is chosen done, nothing else, and only once?"""
+
+import json
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_stabilizer.cli import main
+from hf_stabilizer.data_quality import clean_rows
+from hf_stabilizer.data_quality.text_steps import without_html
+from hf_stabilizer.errors import ConfigurationError, DataError
+
+PIECES = [
+    *("good ", "Film", " the", "\u00c3\u00a9", "&amp;", "&lt;b&gt;", "&amp;lt;", "<p>", "</p>"),
+    *("<b>", "</b>", "<!-- no -->", "\u200b", "\n", "  ", "running ", "not ", "x <y and y> z", "!"),
+]
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
+
+
+def run(texts, labels=None, **options):
+    frame = pd.DataFrame({"text": texts, "label": labels or ["a"] * len(texts)})
+    return clean_rows(frame, **options)
+
+
+def test_nothing_chosen_is_a_copy():
+    frame = pd.DataFrame({"text": [" <b>A</b> ", None, "A"], "label": [1, 2, 1], "more": [1, 2, 3]})
+    cleaned = clean_rows(frame)
+
+    pd.testing.assert_frame_equal(cleaned.frame, frame)
+    assert cleaned.steps == ()
+
+
+def test_each_step_by_hand():
+    def cleaned(text, **options):
+        return run([text], **options).frame["text"][0]
+
+    assert cleaned("<p>a&nbsp;<i>b</i></p><script>x()</script>", html=True) == " a\xa0b  "
+    assert cleaned("if x <y then", html=True) == "if x <y then"
+    assert cleaned("a &amp;lt; b, AT&T", html=True) == "a < b, AT&T"
+    assert cleaned("caf\u00c3\u00a9\u200b", unicode=True) == "caf\u00e9"
+    assert cleaned(" a\t b\n", whitespace=True) == "a b"
+    assert cleaned("A \u00c4", lowercase=True) == "a \u00e4"
+    assert cleaned("This is not it", stop_words=True) == "not"
+    assert cleaned("a b c", stop_words=["B"]) == "a c"
+    assert cleaned("Running films", stem=True) == "run film"
+    assert cleaned("Laufende", stem="german") == "laufend"
+
+
+def test_rows_are_dropped_by_hand():
+    texts = ["Good.", "good", "good", "bad", "bad", "", "left"]
+    labels = ["x", "x", "y", "x", "x", "x", "x"]
+
+    conflicts = run(texts, labels, drop_conflicts=True)
+    assert conflicts.steps[0].rows == (1, 2, 3)
+    duplicates = run(texts, labels, drop_duplicates=True)
+    assert duplicates.steps[0].rows == (2, 5)
+    every = run(
+        texts, labels, drop_rows=[4], drop_empty=True, drop_conflicts=True, drop_leaks=["LEFT!"]
+    )
+    assert [(step.name, step.rows) for step in every.steps] == [
+        ("drop_rows", (4,)), ("drop_empty", (6,)), ("drop_conflicts", (1, 2, 3)), ("drop_leaks", (7,)),
+    ]  # fmt: skip
+    assert every.frame["text"].tolist() == ["bad"]
+
+
+def test_near_repeats_go_with_similarity():
+    texts = ["the quick brown fox jumps over it", "the quick brown fox jumps over it all", "else"]
+
+    assert len(run(texts, drop_duplicates=True).frame) == 3
+    assert len(run(texts, drop_duplicates=True, similarity=0.8).frame) == 2
+    assert len(run(texts, drop_leaks=texts[1:2], similarity=0.8).frame) == 1
+    assert len(run(texts, ["a", "b", "a"], drop_duplicates=True, similarity=0.8).frame) == 3
+
+
+SWITCHES = ("html", "unicode", "whitespace", "lowercase", "stop_words", "stem")
+ROWS = ("drop_empty", "drop_conflicts", "drop_duplicates")
+
+
+@given(
+    texts=st.lists(TEXTS, min_size=1, max_size=6),
+    labels=st.lists(st.sampled_from("ab"), min_size=6, max_size=6),
+    chosen=st.sets(st.sampled_from([*SWITCHES, *ROWS])),
+    similarity=st.sampled_from([0.5, 1.0]),
+)
+@settings(max_examples=60, deadline=None)
+def test_cleaning_what_is_clean_changes_nothing(texts, labels, chosen, similarity):
+    options = dict.fromkeys(chosen, True) | {"similarity": similarity}
+    columns = {"text_columns": ["text"], "label_column": "label"}
+    texts = [*texts, "never dropped, of one label alone"]
+    try:
+        once = run(texts, [*labels[: len(texts) - 1], "c"], **options, **columns)
+    except DataError:
+        pytest.fail("the last row stays")
+    again = clean_rows(once.frame, **options, **columns)
+
+    pd.testing.assert_frame_equal(again.frame, once.frame)
+    assert all(step.rows == () for step in again.steps)
+
+
+@given(text=st.text(max_size=30))
+@settings(deadline=None)
+def test_text_without_tags_and_entities_is_left_alone(text):
+    if "<" not in text and "&" not in text:
+        assert without_html(text) == text
+
+
+def test_stemming_is_advised_against_but_done():
+    cleaned = run(["Running"], stem=True, stop_words=True)
+
+    assert cleaned.frame["text"].tolist() == ["run"]
+    assert sum("pre-trained transformer" in note for note in cleaned.notes) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"similarity": 0}, ConfigurationError, "similarity must be in"),
+        ({"drop_rows": [3]}, ConfigurationError, "drop_rows must name rows from 1 to 2, got 3"),
+        ({"stem": "klingon"}, ConfigurationError, "stem must be one of"),
+        ({"stop_words": []}, ConfigurationError, "stop_words names no words"),
+        ({"filter": "x"}, ConfigurationError, "a key of clean_rows must be one of"),
+        ({"drop_rows": [1, 2]}, DataError, "no row is left after drop_rows"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(options, error, said):
+    with pytest.raises(error, match=said):
+        run(["a", "b"], **options)
+
+
+def test_conflicts_need_labels():
+    with pytest.raises(DataError, match="drop_conflicts needs labels"):
+        clean_rows(pd.DataFrame({"text": ["a", "b"]}), drop_conflicts=True)
+
+
+def test_the_command_writes_rows_and_what_it_did(tmp_path, capsys):
+    rows = pd.DataFrame(
+        {"text": ["<b>One</b>", "one", "two"], "label": ["x", "x", "y"], "n": [1, 2, 3]}
+    )
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    held = tmp_path / "held.csv"
+    rows[2:].to_csv(held, index=False)
+    words = ["data", "clean", str(tmp_path / "rows.csv"), "--html", "--drop-duplicates",
+             "--drop_leaks", str(held)]  # fmt: skip
+    main([*words, "--dry-run"])
+    assert "1 of 3 rows are left" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["held.csv", "rows.csv"]
+
+    for name in ("clean.parquet", "clean.csv", "lines.jsonl"):
+        main([*words, "--output", str(tmp_path / name)])
+    assert pd.read_parquet(tmp_path / "clean.parquet").to_dict("list") == {
+        "text": ["One"], "label": ["x"], "n": [1],
+    }  # fmt: skip
+    record = json.loads((tmp_path / "clean.json").read_text())
+    assert record["rows_before"] == 3
+    assert [step["step"] for step in record["steps"]] == ["html", "drop_duplicates", "drop_leaks"]
+    assert record["steps"][0]["examples"] == [{"before": "<b>One</b>", "after": "One"}]
+    assert record["steps"][1]["rows_dropped"] == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "name the file to write with --output"),
+        (["--output", "x.txt"], "must end in one of .parquet"),
+        (["--output", "rows.csv"], "is the file that is read"),
+    ],
+)
+def test_where_the_command_cannot_write(more, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"text": ["a long enough text"], "label": [1]}).to_csv("rows.csv")
+    with pytest.raises(SystemExit):
+        main(["data", "clean", "rows.csv", "--html", *more])
+    assert said in capsys.readouterr().err
