@@ -72,7 +72,7 @@ ABOVE = {
 }
 LIGHT = [
     *("errors", "records", "outcome", "recipes", "learning_rates", "data", "tasks", "models"),
-    "data_quality",
+    *("data_quality", "augmentation"),
     *("metrics", "cli", "checkpoints", "predictions", "procedure"),
     *("member", "prediction", "ensembling.ensembles", "ensembling.soups", "ensembling.predicting"),
     *("pseudo_labels.options", "pseudo_labels.judgement", "pseudo_labels.selection"),

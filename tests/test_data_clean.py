@@ -60,8 +60,11 @@ def test_rows_are_dropped_by_hand():
         texts, labels, drop_rows=[4], drop_empty=True, drop_conflicts=True, drop_leaks=["LEFT!"]
     )
     assert [(step.name, step.rows) for step in every.steps] == [
-        ("drop_rows", (4,)), ("drop_empty", (6,)), ("drop_conflicts", (1, 2, 3)), ("drop_leaks", (7,)),
-    ]  # fmt: skip
+        ("drop_rows", (4,)),
+        ("drop_empty", (6,)),
+        ("drop_conflicts", (1, 2, 3)),
+        ("drop_leaks", (7,)),
+    ]
     assert every.frame["text"].tolist() == ["bad"]
 
 

@@ -17,6 +17,8 @@ from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.silent_mistakes import preflight
 from tests.tiny import SIZES, same_weights, tiny_bert
 
+# The first transformers that we take compile a function of DeBERTa's in the old way.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 TEXT = {**SIZES, "num_hidden_layers": 2, "pad_token_id": 0}
 SMALL = {"vocab_size": 64, "num_labels": 2, "pad_token_id": 0}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {

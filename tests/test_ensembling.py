@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hf_stabilizer import ensemble, predict
+from hf_stabilizer import ensemble, predict, run_study
 from hf_stabilizer.cli import main
 from hf_stabilizer.configuration import load_configuration
+from hf_stabilizer.data import load_splits
 from hf_stabilizer.ensembling.combining import combine, probabilities
 from hf_stabilizer.ensembling.judging import Judge, judge_of, paired_interval
+from hf_stabilizer.ensembling.predicted import prediction_columns
 from hf_stabilizer.ensembling.weights import cross_fitted, fit_weights, mean_loss
 from hf_stabilizer.errors import ConfigurationError, DataError, StudyError
 from hf_stabilizer.folds.record import CrossValidation, FoldScore
@@ -422,6 +424,28 @@ def test_models_with_other_classes_are_named(
         ensemble([two[0], number])
 
 
+def test_a_study_whose_recipes_read_rows_in_another_order(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    del config["output_dir"]
+    study = run_study(
+        {**config, "learning_rate": 3e-3},
+        recipes={"long": {}, "short": {"max_length": 6}},
+        runs=1,
+        executor="in-process",
+        output_dir=tmp_path / "study",
+    )
+    found = ensemble(study)
+    configuration = load_configuration(config)
+    rows = load_splits(configuration.data, task="text-classification").test
+    assert rows is not None
+    folders = [run_folder(tmp_path / "study", run.recipe, run.name) for run in study.runs]
+    asked = np.mean([probabilities(predict_rows(one, rows), SINGLE) for one in folders], axis=0)
+    kept = found.predictions[["probability_fresh", "probability_rotten"]]
+    np.testing.assert_allclose(kept, asked, atol=1e-6)
+    assert found.predictions["label"].tolist() == rows["label"][:]
+
+
 # Cross-validations -------------------------------------------------------------------------------
 
 
@@ -613,6 +637,23 @@ def test_predict_refuses_before_any_work(
         predict(two, rows, output=tmp_path / "out.csv")
     with pytest.raises(DataError, match="there are no rows"):
         predict(two, rows[:0])
+
+
+def test_several_labels_are_lists(tmp_path: Path) -> None:
+    found = prediction_columns(np.array([[0.9, 0.6], [0.2, 0.5]]), MULTI, ["joy", "fear"])
+    assert found["prediction"].tolist() == [["joy", "fear"], []]
+    assert list(found.columns) == ["prediction", "probability_joy", "probability_fear"]
+
+
+def test_tasks_without_a_row_of_numbers_are_named(two: list[Path]) -> None:
+    path = two[1] / "configuration.yaml"
+    text = path.read_text()
+    assert "task: text-classification" in text
+    path.write_text(text.replace("task: text-classification", "task: token-classification"))
+    with pytest.raises(ConfigurationError, match="is for token-classification, whose outputs are"):
+        predict(two[1], pd.DataFrame({"text": ["good"]}))
+    with pytest.raises(ConfigurationError, match="was trained for token-classification"):
+        predict_rows(two[1], pd.DataFrame({"text": ["good"]}))
 
 
 # The command line --------------------------------------------------------------------------------

@@ -82,7 +82,9 @@ def test_the_perplexity_is_exact_and_decides(
     prepared = prepare_data(load_configuration(of(task, config, models)))
     kept = load_model(prepared, str(tmp_path / "out" / "model")).eval()
     shift = int(task == "causal-lm")
-    assert by_hand(kept, prepared.validation, shift=shift) == pytest.approx(run.best_score, rel=1e-5)
+    assert by_hand(kept, prepared.validation, shift=shift) == pytest.approx(
+        run.best_score, rel=1e-5
+    )
     assert by_hand(kept, prepared.test, shift=shift) == pytest.approx(run.test_score, rel=1e-5)
 
 
@@ -180,11 +182,11 @@ def test_remedies_act_on_language_models(
 @pytest.mark.parametrize("task", TASKS)
 def test_a_study(task: str, config: dict[str, Any], models: dict[str, str], tmp_path: Path) -> None:
     del config["output_dir"]
-    recipes: dict[str, dict[str, Any]] = {"plain": {}, "llrd": {"layer_lr": "llrd"}}
     study = run_study(
-        of(task, config, models), recipes=recipes, runs=2, output_dir=tmp_path / "study"
+        of(task, config, models), recipes={"plain": {}}, runs=2, output_dir=tmp_path / "study"
     )
-    assert [run.status for run in study.runs] == ["finished"] * 4
+    assert [run.status for run in study.runs] == ["finished"] * 2
+    assert not study.greater_is_better
 
 
 @pytest.mark.parametrize(

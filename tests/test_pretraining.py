@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,7 @@ class Cut(TrainerCallback):
 def test_killed_and_started_again_it_is_the_same(body: Path, tmp_path: Path, cut: int) -> None:
     """Cut before the first checkpoint, and in mid-epoch behind one that is within an epoch."""
     config = configuration(body, tmp_path)
-    every = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 4, "save_steps": 4}
-    keys = {**every, "averaging": "ema", "num_train_epochs": 2}
+    keys = {"eval_strategy": "steps", "eval_steps": 4, "averaging": "ema", "num_train_epochs": 2}
     straight = learn(config, tmp_path / "straight", training=keys, whole_word_masking=True)
     options = {"training": keys, "whole_word_masking": True}
     with pytest.raises(KeyboardInterrupt):
@@ -153,6 +153,46 @@ def test_killed_and_started_again_it_is_the_same(body: Path, tmp_path: Path, cut
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
+class CutAtTheEnd(TrainerCallback):
+    """As if killed when training is over and nothing is kept yet."""
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epochs", [2, 30])
+def test_killed_behind_its_end_it_trains_no_more(body: Path, tmp_path: Path, epochs: int) -> None:
+    """An early end, at a rate that is much too high, and a regular one."""
+    config = configuration(body, tmp_path)
+    options = {"training": {"num_train_epochs": epochs, "learning_rate": 0.1}, "patience": 2}
+    straight = learn(config, tmp_path / "straight", **options)
+    with pytest.raises(KeyboardInterrupt):
+        learn(config, tmp_path / "cut", callbacks=[CutAtTheEnd()], **options)
+    again = learn(config, tmp_path / "cut", callbacks=[Cut(straight.steps + 1)], **options)
+    assert (again.steps, again.evaluations) == (straight.steps, straight.evaluations)
+    assert again.perplexity_after == straight.perplexity_after
+    left, right = weights(Path(straight.model)), weights(Path(again.model))
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+class Names(TrainerCallback):
+    """Notes what trackers are told."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, Any] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.told = {"name": args.run_name, "group": os.environ.get("WANDB_RUN_GROUP")}
+
+
+def test_trackers_are_told_where_it_belongs(body: Path, tmp_path: Path) -> None:
+    names = Names()
+    keys = {"max_steps": 1}
+    learn(configuration(body, tmp_path), tmp_path / "mine", callbacks=[names], training=keys)
+    assert names.told == {"name": "pretrain/mlm", "group": "mine"}
+    assert "WANDB_RUN_GROUP" not in os.environ
+
+
 def test_what_is_done_is_not_repeated_and_other_settings_are_refused(
     body: Path, tmp_path: Path
 ) -> None:
@@ -162,6 +202,7 @@ def test_what_is_done_is_not_repeated_and_other_settings_are_refused(
     assert again == first
     with pytest.raises(StudyError, match=r"holds another pretrain: training is"):
         learn(config, tmp_path / "out", training={"learning_rate": 1e-3})
+    assert learn({**config, "disable_tqdm": False}, tmp_path / "out") == first
     with pytest.raises(StudyError, match=r"options is .*'held_out': 0.2"):
         learn(config, tmp_path / "out", held_out=0.2)
 
@@ -251,7 +292,9 @@ def test_a_tokenizer_of_another_model_is_told(body: Path, tmp_path: Path) -> Non
     words = tokenizer()
     words.add_tokens(["cinema", "theatre"])
     words.save_pretrained(other)
-    with pytest.raises(ConfigurationError, match=r"has ids up to \d+, and the model \d+ embedd"):
+    with pytest.raises(
+        ConfigurationError, match=r"goes up to token \d+, and the model's embedding"
+    ):
         learn(configuration(other, tmp_path), tmp_path / "out")
 
 

@@ -438,6 +438,16 @@ def test_the_command_does_it_all(
     assert (tmp_path / "out" / "study" / "report.html").is_file()
 
 
+def test_the_command_rehearses(
+    command: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert command("--dry-run", "--folds", "2", "--runs", "3", "--equal", "epochs") == 0
+    shown = capsys.readouterr().out
+    for stage in ("round 1: teachers", "round 1: labels", "control-as-long", "pseudo-labelled"):
+        assert stage in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
 def test_the_command_refuses_in_one_sentence(
     command: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

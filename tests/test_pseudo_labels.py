@@ -15,7 +15,7 @@ from hf_stabilizer import ConfigurationError, DataError, pseudo_label
 from hf_stabilizer.prediction import predict_rows
 from hf_stabilizer.pseudo_labels.held_out import Guarded, sieve, texts_of
 from hf_stabilizer.pseudo_labels.judgement import judge, sharpened
-from hf_stabilizer.pseudo_labels.labelling import label_rows
+from hf_stabilizer.pseudo_labels.labelled_rows import label_rows, refuse_one_sided
 from hf_stabilizer.pseudo_labels.options import Kind, LabellingOptions, check_rate
 from hf_stabilizer.pseudo_labels.provenance import check_names, joined, labels_of
 from hf_stabilizer.pseudo_labels.selection import (
@@ -210,6 +210,24 @@ def test_a_class_that_is_never_predicted_is_refused_unless_allowed(
     assert "never predict 'rotten'" in caplog.text
 
 
+def test_a_class_that_is_predicted_and_not_kept_is_told(
+    teachers: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    mean = mean_of(teachers)
+    classes = mean.argmax(axis=1)
+    best = [float(mean[classes == one].max()) for one in (0, 1)]
+    # The surest row of one class passes, and no row of the other.
+    threshold = (max(best) + min(best)) / 2
+    pseudo_label(teachers, UNLABELLED, threshold=threshold)
+    missing = NAMES[int(np.argmin(best))]
+    assert f"no pseudo-labelled row has the class {missing!r}" in caplog.text
+    options = LabellingOptions(threshold=threshold)
+    found = label_rows(read_teachers(teachers), UNLABELLED, options)
+    with pytest.raises(DataError, match=f"has the class {missing!r} .* set top_k"):
+        refuse_one_sided(found, options)
+    refuse_one_sided(found, LabellingOptions(allow_missing_classes=True))
+
+
 @pytest.mark.parametrize(
     ("rules", "sentence"),
     [
@@ -281,11 +299,15 @@ def teachers(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> li
         model = transformers.AutoModelForSequenceClassification.from_pretrained(
             model_folder, id2label=dict(enumerate(NAMES)), label2id={"fresh": 0, "rotten": 1}
         )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
+        batch = tokenizer(UNLABELLED["text"].tolist(), return_tensors="pt", padding=True)
         with torch.no_grad():
             model.classifier.weight *= 40
+            # So that each class is the likeliest of some rows.
+            model.classifier.bias.copy_(-model.eval()(**batch).logits.median(0).values)
         folder = tmp_path_factory.mktemp("teachers") / f"teacher{seed}"
         model.save_pretrained(folder)
-        transformers.AutoTokenizer.from_pretrained(model_folder).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
         folders.append(folder)
     return folders
 
@@ -332,7 +354,7 @@ def test_the_rows_come_back_labelled_with_their_provenance(teachers: list[Path])
 
 def test_labels_in_the_unlabelled_rows_are_not_read(teachers: list[Path]) -> None:
     other = UNLABELLED.assign(label=["fresh"] * 5)
-    options = {"threshold": None, "allow_missing_classes": True}
+    options: dict[str, Any] = {"threshold": None, "allow_missing_classes": True}
     plain = pseudo_label(teachers, UNLABELLED, **options)
     assert plain.to_dict() == pseudo_label(teachers, other, **options).to_dict()
 

@@ -94,7 +94,7 @@ def test_the_entropy_is_that_of_the_generation(
     model: Any = trainer.model
     length = trainer.args.generation_max_length  # type: ignore[attr-defined]
     assert length == max(map(len, prepared.train["labels"])) + 1
-    entropies = []
+    entropies: list[float] = []
     for row in prepared.validation:
         options = {"max_length": length, "output_logits": True, "return_dict_in_generate": True}
         out = model.generate(torch.tensor([row["input_ids"]]), **options)
@@ -103,14 +103,15 @@ def test_the_entropy_is_that_of_the_generation(
             entropies.append(float(-(log.exp() * log).sum()))
             if token == 3:
                 break
+    assert len(entropies) > len(prepared.validation)
     assert found == pytest.approx(np.mean(entropies), rel=1e-4)
 
 
 def test_what_counts_as_written() -> None:
     ids = np.array([[7, 3, 3, 3], [7, 8, 3, -100]])
     by_end = [[1, 1, 0, 0], [1, 1, 1, 0]]
-    assert written_tokens(ids, pad=3, end=3).astype(int).tolist() == by_end
-    assert written_tokens(ids, pad=0, end=None).astype(int).tolist() == [[1] * 4, [1, 1, 1, 0]]
+    assert written_tokens(ids, end=3).astype(int).tolist() == by_end
+    assert written_tokens(ids, end=None).astype(int).tolist() == [[1] * 4, [1, 1, 1, 0]]
 
 
 def test_rates_of_layers_equal_those_of_a_trainer_by_hand(
@@ -145,9 +146,9 @@ def test_remedies_act_on_models_that_write(config: dict[str, Any], models: dict[
 @pytest.mark.slow
 def test_a_study(config: dict[str, Any], tmp_path: Path) -> None:
     del config["output_dir"]
-    recipes: dict[str, dict[str, Any]] = {"plain": {}, "llrd": {"layer_lr": "llrd"}}
+    recipes: dict[str, dict[str, Any]] = {"llrd": {"layer_lr": "llrd"}}
     study = run_study(config, recipes=recipes, runs=2, output_dir=tmp_path / "study")
-    assert [run.status for run in study.runs] == ["finished"] * 4
+    assert [run.status for run in study.runs] == ["finished"] * 2
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_a_study(config: dict[str, Any], tmp_path: Path) -> None:
         ({"label_column": "goal"}, "no column 'goal'"),
         ({"filter": "target == ''"}, "keeps none"),
         ({"predict_with_generate": False}, "without texts to score"),
-        ({"max_target_length": 0}, "max_target_length must be 1 or more, got 0"),
+        ({"max_target_length": 0}, "max_target_length must be 3 tokens or more, .* got 0"),
         ({"metrics": ["perplexity"]}, "metric 'perplexity' does not fit generation"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hf_stabilizer import greedy_soup, uniform_soup
+from hf_stabilizer import greedy_soup, run_study, uniform_soup
 from hf_stabilizer.cli import main
 from hf_stabilizer.data import load_splits
 from hf_stabilizer.ensembling import Soup, soups
@@ -187,6 +187,26 @@ def test_a_soup_that_was_cut_off_repeats_no_score(
     assert Soup.from_records(record.outcome, folder) == soup
     with pytest.raises(StudyError, match="holds another soup: soup is 'greedy' there"):
         uniform_soup(members, output_dir=folder)
+
+
+def test_a_study_that_keeps_its_models_makes_a_soup(config: dict[str, Any], tmp_path: Path) -> None:
+    del config["output_dir"]
+    seeds = {"head_seeds": [3], "data_seeds": [1, 2], "dropout_seeds": [1]}
+    study = run_study(
+        {**config, "learning_rate": 3e-3},
+        executor="in-process",
+        keep_models=True,
+        output_dir=tmp_path / "study",
+        **seeds,
+    )
+    assert [run.checkpoint for run in study.runs] == ["model", "model"]
+    soup = greedy_soup(study, output_dir=tmp_path / "soup")
+    assert sorted(member.score for member in soup.members) == pytest.approx(
+        sorted(run.best_score or 0.0 for run in study.runs)
+    )
+    shutil.rmtree(next((tmp_path / "study").glob("runs/plain/*/model")))
+    with pytest.raises(ConfigurationError, match=r"1 of 2 members kept no weights.* --keep-models"):
+        greedy_soup(study, output_dir=tmp_path / "other")
 
 
 # Refusals ----------------------------------------------------------------------------------------

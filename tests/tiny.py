@@ -118,7 +118,11 @@ def save_tiny(folder: Any, model: str, seed: int = 0) -> str:
             )
         )
     built.save_pretrained(folder)
-    tiny_tokenizer(eos_token="[SEP]", bos_token="[CLS]").save_pretrained(folder)
+    # GPT-2 would take the type of a token for a token of its own.
+    tokenizer = tiny_tokenizer(eos_token="[SEP]", bos_token="[CLS]")
+    if model != "bert":
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.save_pretrained(folder)
     return str(folder)
 
 

@@ -223,7 +223,8 @@ def prepare_model(
     (`transfer_from`, `transfer_layers`), blocks and pooler are initialised anew (`reinit_layers`,
     `reinit_pooler`, or `transfer_layers` alone: all above the lowest so many), the parameters that
     no checkpoint brought are drawn again from `head_seed`, layers are frozen (`freeze_embeddings`,
-    `freeze_layers`, `freeze_body`), the head is fitted (`fit_head`). With default values the model is returned untouched.
+    `freeze_layers`, `freeze_body`), the head is fitted (`fit_head`). With default values the model
+    is returned untouched.
 
     Args:
         model: A model from `from_pretrained` or built from a configuration.

@@ -305,9 +305,6 @@ def _check_generation(configuration: Configuration) -> None:
                     f"{key}={values[key]!r} is for seq2seq, and the task is {task!r}; leave it out"
                 )
         return
-    length = configuration.model.max_target_length
-    if length is not None and length < 1:
-        raise ConfigurationError(f"max_target_length must be 1 or more, got {length!r}")
     if not values.get("predict_with_generate", True):
         raise ConfigurationError(
             "predict_with_generate=False leaves the metrics of seq2seq without texts to score; "

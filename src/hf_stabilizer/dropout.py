@@ -85,8 +85,7 @@ def set_dropout(model: nn.Module, rate: float) -> DropoutReport:
     Source: Srivastava et al. 2014, JMLR 15; that there is none to be left out on small data is our
     own measurement (preflight's "no-dropout").
     """
-    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= rate < 1:
-        raise ConfigurationError(f"dropout must be a number in [0, 1), got {rate!r}")
+    rate = _checked(rate)
     _revive_identities(model)
     places = [*_places(model)]
     if not places:
@@ -94,13 +93,18 @@ def set_dropout(model: nn.Module, rate: float) -> DropoutReport:
             f"dropout={rate!r} has no effect: {type(model).__name__} has no dropout that could be "
             "set; leave dropout out"
         )
-    rate = float(rate)
     changed = tuple((place.name, place.rate) for place in places if place.rate != rate)
     unchanged = tuple(place.name for place in places if place.rate == rate)
     for place in places:
         setattr(place.owner, place.attribute, rate)
     left = tuple((place.name, place.rate) for place in _depth_places(model) if place.rate)
     return DropoutReport(rate, changed, unchanged, tuple(_set_configs(model, rate)), left)
+
+
+def _checked(rate: object) -> float:
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= float(rate) < 1:
+        raise ConfigurationError(f"dropout must be a number in [0, 1), got {rate!r}")
+    return float(rate)
 
 
 @dataclass(frozen=True)

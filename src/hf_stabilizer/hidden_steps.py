@@ -21,10 +21,8 @@ def refuse_hidden_steps(name: str, args: TrainingArguments) -> None:
     stepping = ""
     if args.deepspeed_plugin is not None:
         stepping = "DeepSpeed"
-    elif args.optim in (OptimizerNames.LOMO, OptimizerNames.ADALOMO) or str(
-        OptimizerNames(args.optim).value
-    ).endswith("layerwise"):
-        stepping = f"optim={OptimizerNames(args.optim).value!r}"
+    elif (optim := str(OptimizerNames(args.optim).value)).endswith(("lomo", "layerwise")):
+        stepping = f"optim={optim!r}"
     if stepping:
         raise ConfigurationError(
             f"{name} cannot be combined with {stepping}, which changes the weights inside the "

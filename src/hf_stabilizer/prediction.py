@@ -203,9 +203,11 @@ def outputs_of(
 def _device(member: Member) -> torch.device:
     import torch
 
-    wants_cpu = member.configuration is not None and member.configuration.values.get("use_cpu")
-    accelerator = None if wants_cpu else torch.accelerator.current_accelerator(check_available=True)
-    return accelerator or torch.device("cpu")
+    if member.configuration is not None and member.configuration.values.get("use_cpu"):
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _precision(member: Member, device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -280,4 +280,3 @@ def _freed(
             depth: rate * rate_factor(step, first_step=first[depth], warmup_steps=warmup)
             for depth, rate in of_step.items()
         }
-

@@ -45,13 +45,7 @@ class PenaltyCallback(TrainerCallback, ABC):
     """One run's penalty on weights; L1 and L2 are short uses of it."""
 
     def __init__(self, strength: float):
-        if isinstance(strength, bool) or not isinstance(strength, Real):
-            raise ConfigurationError(f"strength must be a number from 0 up, got {strength!r}")
-        if not (math.isfinite(strength) and strength >= 0):
-            raise ConfigurationError(
-                f"strength must be a finite number from 0 up, got {strength!r}; 0 is off"
-            )
-        self.strength = float(strength)
+        self.strength = _checked(strength)
         self.read_options: Callable[[], Mapping[str, Any]] | None = None
         """Gives the constructor's options anew when a run begins; None: they stay as they are."""
         self._weights: list[nn.Parameter] = []
@@ -239,6 +233,17 @@ class L1Callback(PenaltyCallback):
             logs.update(share)
             # The Trainer has put a copy of the line into the history before it sends it round.
             state.log_history[-1].update(share)
+
+
+def _checked(strength: object) -> float:
+    if isinstance(strength, bool) or not isinstance(strength, Real):
+        raise ConfigurationError(f"strength must be a number from 0 up, got {strength!r}")
+    number = float(strength)
+    if not (math.isfinite(number) and number >= 0):
+        raise ConfigurationError(
+            f"strength must be a finite number from 0 up, got {strength!r}; 0 is off"
+        )
+    return number
 
 
 def _decayed_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:

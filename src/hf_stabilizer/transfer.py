@@ -142,10 +142,11 @@ def _check(
         _check_values(here, target)
         if source.shape == target.shape:
             continue
-        if source.shape[1:] == target.shape[1:] and (len(source), len(target)) == vocabularies:
+        rows = tuple(tensor.shape[0] if tensor.dim() else 1 for tensor in (source, target))
+        if source.shape[1:] == target.shape[1:] and rows == vocabularies:
             raise ConfigurationError(
-                f"the vocabularies differ: {len(source):,} tokens in the source and "
-                f"{len(target):,} in the target, so {here} cannot be copied and its tokens would "
+                f"the vocabularies differ: {rows[0]:,} tokens in the source and "
+                f"{rows[1]:,} in the target, so {here} cannot be copied and its tokens would "
                 "not mean the same; transfer between models that share one tokenizer (where "
                 "tokens were only added, call resize_token_embeddings on the other model first)"
             )

@@ -19,7 +19,7 @@ class DeleteWords:
 
     Example:
         >>> DeleteWords(rate=0.5)(["a good film it is"], [""], [random.Random(1)])
-        ['good film it']
+        ['good film']
     """
 
     rate: float = 0.1
@@ -44,6 +44,8 @@ class DeleteWords:
 
     def _shorter(self, text: str, draw: random.Random) -> str:
         words = words_of(text)
+        if not text.strip():
+            return text
         kept = [word for word in words if draw.random() >= self.rate]
         if len(kept) == len(words):
             return text

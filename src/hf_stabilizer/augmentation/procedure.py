@@ -20,7 +20,6 @@ from ruamel.yaml import YAML
 
 from hf_stabilizer.augmentation.augmenting import AUGMENTED_BY, augment
 from hf_stabilizer.augmentation.technique import Technique, draw_of
-from hf_stabilizer.configuration import Configuration, load_configuration
 from hf_stabilizer.data import Splits, load_splits, write_splits
 from hf_stabilizer.errors import check_choice, check_whole
 from hf_stabilizer.procedure import open_procedure
@@ -30,6 +29,7 @@ from hf_stabilizer.records import write_atomically
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hf_stabilizer.configuration import Configuration
     from hf_stabilizer.studies.study import Study
 
 # Any in this module: values of configuration keys.
@@ -85,6 +85,8 @@ def plan_augmentation(
     overrides: Mapping[str, Any] | None = None,
 ) -> AugmentationPlan:
     """Returns what `augment_data` would do, with examples, and writes nothing."""
+    from hf_stabilizer.configuration import load_configuration
+
     check_whole(copies, "1 or more", name="copies", least=1)
     splits = _load(load_configuration(config, overrides=overrides))
     count = len(splits.train)
@@ -146,6 +148,8 @@ def augment_data(
         DataError: The rows are not as the configuration says.
         StudyError: The folder holds something else.
     """
+    from hf_stabilizer.configuration import load_configuration
+
     check_choice(equal, EQUAL, name="equal")
     if runs is not None:
         check_whole(runs, "1 or more", name="runs", least=1)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from hf_stabilizer.augmentation.technique import check_rate
+from hf_stabilizer.augmentation.technique import check_rate, check_whole_model
 from hf_stabilizer.augmentation.tokens import (
     Window,
     masking_tokenizer,
@@ -63,6 +63,7 @@ class ReplaceTokens:
         check_whole(self.top_k, "1 or more", name="top_k", least=1)
         check_choice(self.how, HOW, name="how")
         masking_tokenizer(self.model)
+        _masked_model(self.model)
 
     @property
     def settings(self) -> dict[str, Any]:  # Any: plain values
@@ -127,16 +128,18 @@ def _masked_model(name: str) -> PreTrainedModel:
     from hf_stabilizer.data import resolve_location
 
     try:
-        model: PreTrainedModel = AutoModelForMaskedLM.from_pretrained(
-            resolve_location(name), dtype=torch.float32
+        model, loaded = AutoModelForMaskedLM.from_pretrained(
+            resolve_location(name), dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(
             f"{name!r} is no masked language model that can be loaded: {first_line(error)}"
         ) from error
-    model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+    check_whole_model(name, loaded["missing_keys"], "fill in masks")
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     model.eval()
-    return model
+    found: PreTrainedModel = model
+    return found
 
 
 @cache

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from hf_stabilizer.augmentation.technique import check_whole_model
 from hf_stabilizer.errors import ConfigurationError, first_line
 
 if TYPE_CHECKING:
@@ -30,22 +31,23 @@ def load_seq2seq(name: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
 
     location = resolve_location(name)
     try:
-        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
-            location, dtype=torch.float32
+        model, loaded = AutoModelForSeq2SeqLM.from_pretrained(
+            location, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(
             f"{name!r} is no seq2seq model that can be loaded: {first_line(error)}; name one such "
             "as a Marian or T5 checkpoint"
         ) from error
+    check_whole_model(name, loaded["missing_keys"], "write texts")
     tokenizer = load_tokenizer(location)
-    known = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
+    known = len(model.get_input_embeddings().weight)
     if len(tokenizer) > known:
         raise ConfigurationError(
             f"the tokenizer of {name!r} has {len(tokenizer)} tokens, and its model knows {known}: "
             "they do not fit"
         )
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()  # type: ignore[arg-type]
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     return tokenizer, model
 
 

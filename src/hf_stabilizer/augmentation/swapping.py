@@ -23,7 +23,7 @@ class SwapWords:
 
     Example:
         >>> SwapWords(rate=0.5)(["a good film it is"], [""], [random.Random(1)])
-        ['is good film it a']
+        ['it good film is a']
     """
 
     rate: float = 0.1
@@ -47,7 +47,8 @@ class SwapWords:
         return [self._swapped(text, draw) for text, draw in zip(texts, draws, strict=True)]
 
     def _swapped(self, text: str, draw: random.Random) -> str:
-        pieces = words_of(text)
+        begins = len(text) - len(text.lstrip())
+        pieces = words_of(text[begins:])
         words = [piece.rstrip() for piece in pieces]
         gaps = [piece[len(word) :] for piece, word in zip(pieces, words, strict=True)]
         chosen = [place for place, word in enumerate(words) if word and draw.random() < self.rate]
@@ -55,4 +56,4 @@ class SwapWords:
         moved = [words[place] for place in chosen]
         for place, word in zip(chosen[1:] + chosen[:1], moved, strict=True):
             words[place] = word
-        return "".join(word + gap for word, gap in zip(words, gaps, strict=True))
+        return text[:begins] + "".join(word + gap for word, gap in zip(words, gaps, strict=True))

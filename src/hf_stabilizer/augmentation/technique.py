@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from hf_stabilizer.errors import ConfigurationError
 
 # Any in this module: settings in plain values.
-_PIECES = re.compile(r"\S+\s*|\s+")
+_PIECES = re.compile(r"\s*\S+\s*|\s+")
 
 
 @runtime_checkable
@@ -62,8 +62,19 @@ def check_rate(rate: float) -> None:
         raise ConfigurationError(f"rate must be in [0, 1], got {rate!r}")
 
 
+def check_whole_model(name: str, missing: Collection[str], purpose: str) -> None:
+    """Raises ConfigurationError if weights of a model are not in its checkpoint, but random."""
+    if missing:
+        raise ConfigurationError(
+            f"{name!r} cannot {purpose}: its checkpoint lacks {len(missing)} of the weights, "
+            f"{sorted(missing)[0]} for instance; name a model that was trained to {purpose}"
+        )
+
+
 def words_of(text: str) -> list[str]:
-    """Returns the words, each with the white space behind it; joined they are the text.
+    """Returns the words, each with the white space behind it, and the first with that before it.
+
+    Joined they are the text.
 
     Example:
         >>> words_of("a good  film")

@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"hf-stabilizer: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        again_from = ("study", "ablate", "pseudo-label", "cross-validate", "predict", "ensemble")
+        again_from = ("study", "ablate", "pretrain", "pseudo-label", "cross-validate", "predict", "ensemble")
         is_study = words[:1] and words[0] in again_from
         again = "; the same command goes on from there" if is_study else ""
         print(f"\nhf-stabilizer: interrupted; what is recorded stays{again}", file=sys.stderr)

@@ -100,7 +100,6 @@ def _pretrain(args: argparse.Namespace) -> None:
     stem = Path(args.config).stem
     named = args.output_dir or read_yaml(Path(args.config)).get("output_dir")
     folder = Path(named or Path("results") / f"{stem}-pretrain")
-    overrides.setdefault("disable_tqdm", not sys.stderr.isatty())
     with contextlib.redirect_stdout(sys.stderr):  # the Trainer prints its progress
         record = further_pretrain(
             args.config,

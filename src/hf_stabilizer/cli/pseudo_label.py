@@ -66,7 +66,7 @@ def _add_rules(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--allow-missing-classes", action="store_true",
-        help="go on where a class is never predicted",
+        help="go on where a class is never predicted, or in no row that is kept",
     )  # fmt: skip
 
 

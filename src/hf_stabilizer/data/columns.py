@@ -131,8 +131,7 @@ def quoted(column: str) -> str:
 def _refuse_label(label: str | None, task: str) -> None:
     if label is not None:
         raise DataError(
-            f"label_column={label!r} has no effect: {task} learns from the text alone; leave it "
-            "out"
+            f"label_column={label!r} has no effect: {task} learns from the text alone; leave it out"
         )
 
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from hf_stabilizer.data.arguments import DataArguments
-from hf_stabilizer.data.columns import Columns, choose_columns, quoted, require_columns
+from hf_stabilizer.data.columns import Columns, choose_columns, require_columns
 from hf_stabilizer.data.division import SPLITS, Part, divide, take_subsets
 from hf_stabilizer.data.labels import (
     TASKS,
@@ -18,9 +17,9 @@ from hf_stabilizer.data.labels import (
     order_of_labels,
     read_labels,
 )
-from hf_stabilizer.data.lists import read_lists
 from hf_stabilizer.data.reading import Table, read_dataset, read_file, select_rows
 from hf_stabilizer.data.soft_labels import read_soft_labels
+from hf_stabilizer.data.texts import clean_texts
 from hf_stabilizer.errors import ConfigurationError, DataError, check_choice
 
 if TYPE_CHECKING:
@@ -223,41 +222,8 @@ def _read_part(table: Table, columns: Columns, task: str) -> Part:
         require_columns(table.frame, needed, key=key, origin=table.origin)
     if not len(table.frame):
         raise DataError(f"{table.origin} holds no rows")
-    clean = _clean_tokens if task == "token-classification" else _clean_texts
-    frame = clean(table, columns)
+    frame = clean_texts(table, columns, task=task)
     return Part(frame, read_labels(replace(table, frame=frame), columns, task=task))
-
-
-def _clean_texts(table: Table, columns: Columns) -> pd.DataFrame:
-    frame = table.frame.copy()
-    missing = {}
-    for column in (*columns.texts, *columns.choices):
-        cells = frame[column]
-        frame[column] = cells.astype(str)
-        empty = cells.isna() | (frame[column].str.strip() == "")
-        if empty.any():
-            missing[column] = empty.to_numpy()
-    if missing:
-        rows = np.any(list(missing.values()), axis=0)  # (rows,)
-        remedy = " and ".join(f"{quoted(column)}.str.strip().str.len() > 0" for column in missing)
-        raise DataError(
-            f"{rows.sum()} of {len(rows)} rows of {table.origin} have no text in column "
-            f"{' or '.join(map(repr, missing))} (the first is row {rows.argmax() + 1}); remove "
-            f'them, for instance with filter: "{remedy}"'
-        )
-    return frame
-
-
-def _clean_tokens(table: Table, columns: Columns) -> pd.DataFrame:
-    """Returns the rows with a tuple of texts in each cell, which can be compared as a text can."""
-    (column,) = columns.texts
-    frame = table.frame.copy()
-    frame[column] = pd.Series(
-        [tuple(map(str, tokens)) for tokens in read_lists(table, column, of="tokens")],
-        index=frame.index,
-        dtype=object,
-    )
-    return frame
 
 
 def _check_kinds(parts: dict[str, Part], column: str) -> None:
@@ -340,8 +306,7 @@ def _read_unlabelled(arguments: DataArguments, columns: Columns, task: str) -> D
     table = read_file(arguments.unlabelled_file, key="unlabelled_file", options=options)
     needed = (*columns.texts, *columns.choices)
     require_columns(table.frame, needed, key="unlabelled_file", origin=table.origin)
-    clean = _clean_tokens if task == "token-classification" else _clean_texts
-    return _dataset(Part(clean(table, columns), []), columns)
+    return _dataset(Part(clean_texts(table, columns, task=task), []), columns)
 
 
 def _dataset(part: Part, columns: Columns, keep: Sequence[str] = ()) -> Dataset:

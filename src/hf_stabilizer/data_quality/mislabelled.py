@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hf_stabilizer.data.splits import SOURCE, SOURCE_ROW
 from hf_stabilizer.data_quality.report import EXAMPLES, DataFinding, RowExample, cut
 from hf_stabilizer.data_quality.rows import ReadRows
 from hf_stabilizer.errors import DataError, MissingDependencyError, first_line
@@ -101,9 +100,9 @@ def _read(path: Path, rows: ReadRows) -> tuple[list[str], list[int], Probabiliti
             f"each class, as `hf-stabilizer cross-validate` writes them; it has "
             f"{', '.join(map(str, table.columns))}"
         )
-    if SOURCE in table.columns:  # Rows of the validation file were in the folds, too.
-        table = table[table[SOURCE] == "train"]
-    numbers = table[SOURCE_ROW if SOURCE_ROW in table.columns else "row"]
+    if "source" in table.columns:  # Rows of the validation file were in the folds, too.
+        table = table[table["source"] == "train"]
+    numbers = table["source_row" if "source_row" in table.columns else "row"]
     at = {number: place for place, number in enumerate(rows.numbers)}
     found = [(at.get(int(number) + 1), line) for line, number in enumerate(numbers)]
     known = [(place, line) for place, line in found if place is not None]

@@ -135,7 +135,8 @@ def _leak(
         kind=kind,
         split=f"{one}, {other}",
         count=len(leaked),
-        message=f"{how} that is in {one}, too, in {len(leaked)} of {len(second.texts)} {other} rows",
+        message=f"{how} that is in {one}, too, in {len(leaked)} of {len(second.texts)} {other} "
+        "rows",
         remedy=f"with one file each: `hf-stabilizer data clean {one.upper()} --drop-leaks "
         f"{other.upper()}{more}`; where one file is divided, --drop-duplicates{more}, or a "
         "group_column that keeps them on one side",

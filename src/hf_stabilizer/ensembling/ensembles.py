@@ -11,6 +11,7 @@ OUTPUT/members/               what members said that were asked anew
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,10 +216,10 @@ def judged(
     difference, interval = None, None
     if answers.labels is not None:
         known = [score for score in scores if score is not None]
-        best = int(np.argmax(known) if up else np.argmin(known))
-        difference = judge(found, answers.labels) - known[best]
-        interval = paired_interval(found, alone[best], answers.labels, judge)
-    return Ensemble(
+        first = int(np.argmax(known) if up else np.argmin(known))
+        difference = judge(found, answers.labels) - known[first]
+        interval = paired_interval(found, alone[first], answers.labels, judge)
+    result = Ensemble(
         members=members,
         combine=combine,
         part=answers.part,
@@ -228,9 +229,14 @@ def judged(
         difference=difference,
         interval=interval,
         predictions=_table(found, answers),
-        notes=(*notes, *_caution(answers, combine, up, scores)),
+        notes=(*notes, *_caution(answers, combine)),
         folder=folder,
     )
+    best, chosen = result.best, result.chosen
+    if best is None or chosen is None or best is chosen:
+        return result
+    told = f"the best member is so with hindsight: by validation {chosen.name!r} would be chosen"
+    return replace(result, notes=(*result.notes, told))
 
 
 def _score(judge: Judge, found: Array, answers: Answers) -> float | None:
@@ -245,7 +251,7 @@ def _shares(combine: str, weights: Sequence[float] | None, members: int) -> Sequ
     return [float(weight) for weight in checked_weights(weights, members)]
 
 
-def _caution(answers: Answers, combine: str, up: bool, scores: Sequence[float | None]) -> list[str]:
+def _caution(answers: Answers, combine: str) -> list[str]:
     notes = []
     if answers.part == "validation":
         notes.append(
@@ -256,10 +262,6 @@ def _caution(answers: Answers, combine: str, up: bool, scores: Sequence[float | 
         notes.append(
             "ranks depend on the rows that are ranked together: one row by itself has none, and "
             "each class comes out about as often as any other"
-        )
-    if len(answers.names) > 1 and all(score is not None for score in scores):
-        notes.append(
-            "the best member is the best with hindsight; who picks one by validation seldom gets it"
         )
     return notes
 

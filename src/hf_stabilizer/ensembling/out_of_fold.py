@@ -27,7 +27,7 @@ from hf_stabilizer.procedure import open_procedure, read_procedure
 from hf_stabilizer.scores import CHOICE, MULTI, NUMBER, SINGLE, Kind
 
 if TYPE_CHECKING:
-    from hf_stabilizer.ensembling.ensembles import Ensemble
+    from hf_stabilizer.ensembling.ensemble_record import Ensemble
     from hf_stabilizer.ensembling.voices import Rows
 
 # Any in this module: labels of whatever kind the task has, values of settings.

@@ -14,6 +14,7 @@ from transformers.models.auto import modeling_auto
 
 from hf_stabilizer.errors import ConfigurationError, first_line
 from hf_stabilizer.layers import LayerMap
+from hf_stabilizer.models import check_vocabulary
 from hf_stabilizer.pretraining.options import MASKED, Objective
 from hf_stabilizer.random_state import seeded
 from hf_stabilizer.silent_mistakes.checkpoint_names import keep_names
@@ -117,21 +118,10 @@ def _check_sentence_head(config: PreTrainedConfig) -> None:
 
 
 def check_tokenizer(
-    tokenizer: PreTrainedTokenizerBase,
-    config: PreTrainedConfig,
-    objective: Objective,
-    *,
-    whole_words: bool,
+    tokenizer: PreTrainedTokenizerBase, name: str, objective: Objective, *, whole_words: bool
 ) -> None:
     """Raises ConfigurationError where tokenizer, model and objective do not fit."""
-    largest = max(tokenizer.get_vocab().values(), default=-1)
-    rows = config.get_text_config().vocab_size
-    if largest >= rows:
-        raise ConfigurationError(
-            f"tokenizer and model do not fit: the tokenizer has ids up to {largest}, and the "
-            f"model {rows} embeddings; use the tokenizer that the model was trained with, or "
-            "resize the embeddings and save both"
-        )
+    check_vocabulary(tokenizer, name)
     if objective in MASKED and tokenizer.mask_token is None:
         raise ConfigurationError(
             f"objective={objective!r} needs a mask token, and the tokenizer has none; give it the "

@@ -62,6 +62,12 @@ MACHINE = (
 )
 """Keys that the configuration says for both trainings: what they run on, and who is told."""
 
+TELLING = (
+    *("disable_tqdm", "report_to", "run_name", "project", "trackio_space_id", "logging_steps"),
+    *("dataloader_num_workers", "dataloader_pin_memory"),
+)
+"""Keys that change nothing about the weights: a second start may set others."""
+
 OURS: Mapping[str, Any] = MappingProxyType(
     {
         "metric_for_best_model": "perplexity",
@@ -166,7 +172,10 @@ def training_values(
     """
     checked = {key: _check_training_key(key, value) for key, value in (training or {}).items()}
     shared = {key: configuration.values[key] for key in MACHINE if key in configuration.given}
-    values = {**TRAINING, **shared, **checked, **OURS}
+    # A checkpoint at every look, so that the best of them can be kept.
+    looking = {"save_strategy": "eval_strategy", "save_steps": "eval_steps"}
+    saving = {ours: checked[theirs] for ours, theirs in looking.items() if theirs in checked}
+    values = {**TRAINING, **shared, **saving, **checked, **OURS}
     check_numbers(values)
     return values
 

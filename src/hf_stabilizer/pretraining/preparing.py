@@ -104,7 +104,7 @@ def prepare(
     objective = choose_objective(config, options.objective)
     options.check_against(objective)
     tokenizer = load_tokenizer(name)
-    check_tokenizer(tokenizer, config, objective, whole_words=options.whole_word_masking)
+    check_tokenizer(tokenizer, name, objective, whole_words=options.whole_word_masking)
     length = row_length(options, configuration.model.max_length, int(tokenizer.model_max_length))
     packing = objective != "mlm+nsp" if options.packing is None else options.packing
     splits = load_splits(configuration.data, task=configuration.model.task)
@@ -139,8 +139,19 @@ def prepare(
         before=load_task_model(name, configuration.model.task),
         max_length=length,
         packing=packing,
-        notes=tuple(note for note in (language_model.note,) if note),
+        notes=tuple(note for note in (language_model.note, _included(options)) if note),
     )
+
+
+def _included(options: PretrainingOptions) -> str:
+    parts = {
+        "validation": options.include_validation_text,
+        "test": options.include_test_text,
+    }
+    included = " and ".join(part for part, is_in in parts.items() if is_in)
+    if not included:
+        return ""
+    return f"the texts of the {included} rows are learnt from: their scores are not of unseen text"
 
 
 @dataclass(frozen=True)

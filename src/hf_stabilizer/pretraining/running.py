@@ -15,7 +15,12 @@ from transformers import TrainerCallback
 from hf_stabilizer.configuration import SEEDS, Configuration, load_configuration
 from hf_stabilizer.errors import ConfigurationError, check_whole
 from hf_stabilizer.pretraining.hand_over import move_body
-from hf_stabilizer.pretraining.options import Objective, PretrainingOptions, training_values
+from hf_stabilizer.pretraining.options import (
+    TELLING,
+    Objective,
+    PretrainingOptions,
+    training_values,
+)
 from hf_stabilizer.pretraining.preparing import prepare
 from hf_stabilizer.pretraining.record import Pretraining, read_pretraining
 from hf_stabilizer.pretraining.training import pretrain
@@ -116,6 +121,14 @@ def further_pretrain(
         HandOverError: The body did not arrive in the task's model.
         StudyError: The folder holds something else, or another process works on it.
 
+    Example:
+        >>> config = {"model_name_or_path": "bert-base-uncased", "train_file": "reviews.csv"}
+        >>> further_pretrain(config, output_dir="out", objective="mlm", runs=1)
+        Traceback (most recent call last):
+            ...
+        hf_stabilizer.errors.ConfigurationError: runs=1 makes no comparison: one pair says nothing;
+        give 6 or more, or 0 for none
+
     Source: Gururangan et al. 2020 (arXiv:2004.10964), task-adaptive pre-training, after Howard and
     Ruder 2018 (arXiv:1801.06146); masks as in `hf_stabilizer.pretraining.masking`. They train 100
     epochs at 1e-4 with batches of 256; here held-out perplexity says when to end.
@@ -138,9 +151,9 @@ def further_pretrain(
         _check_alone(options, training)
     values = training_values(configuration, training)
     settings = {
-        "configuration": fine_tuning(configuration),
+        "configuration": _deciding(fine_tuning(configuration)),
         "options": asdict(options),
-        "training": dict(training or {}),
+        "training": _deciding(training or {}),
         "from_run": None if from_run is None else str(from_run),
     }
 
@@ -186,6 +199,10 @@ def fine_tuning(configuration: Configuration) -> dict[str, Any]:
     return {
         k: recorded[k] for k in sorted(configuration.given & set(recorded)) if k not in left_out
     }
+
+
+def _deciding(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in TELLING}
 
 
 def _folder(configuration: Configuration, output_dir: str | Path | None) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -109,7 +110,7 @@ def pretrain(
             work,
             options,
             place,
-            labels=tracking.labels,
+            labels={**_shown(work), **tracking.labels},
             callbacks=[*callbacks, tracking.callback],
         )
         before = _measure_before(trainer, place)
@@ -149,6 +150,11 @@ def pretrain(
     record.write(folder)
     shutil.rmtree(folder / "runs", ignore_errors=True)  # checkpoints that served to choose it
     return record
+
+
+def _shown(work: Work) -> dict[str, bool]:
+    """A bar where somebody looks on, unless the keys say otherwise."""
+    return {} if "disable_tqdm" in work.values else {"disable_tqdm": not sys.stderr.isatty()}
 
 
 def _measure_before(trainer: Trainer, place: Path) -> Mapping[str, float]:

@@ -62,7 +62,7 @@ class LabellingOptions:
     similarity: float = 0.8
     """Rows that are this similar to a held-out row, or more, are kept out; in (0, 1]."""
     allow_missing_classes: bool = False
-    """Go on where the teachers never predict one of the classes."""
+    """Go on where the teachers never predict a class, or no row that is kept has it."""
     seed: int = 0
     """Seed of the share that is used; no other seed touches it."""
     batch_size: int = 32

@@ -92,13 +92,11 @@ def _fold(plan: FoldPlan, fold: int) -> Part:
     return Part(plan.names[fold], splits, keys, pool.splits.test)
 
 
-def write_parts(question: Question, folder: Path) -> list[Part]:
-    """Reads the rows, and writes those of each part; a procedure keeps the rows it began with."""
-    return [written(part, folder / "rows" / part.name) for part in read_parts(question)]
-
-
 def written(part: Part, folder: Path) -> Part:
-    """Writes the rows of a part where they are not, and returns it with the keys to them."""
+    """Writes the rows of a part where they are not, and returns it with the keys to them.
+
+    A procedure keeps the rows that it began with.
+    """
     record = folder / "keys.json"
     if not record.is_file():
         keys = write_splits(replace(part.splits, unlabelled=None), folder)

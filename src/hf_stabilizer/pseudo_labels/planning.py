@@ -165,6 +165,7 @@ def print_plan(plan: Plan, console: Console) -> None:
         f"All runs one after the other on this machine: about {formats.duration(plan.seconds)}; "
         "labelling is one forward pass of each teacher over the rows.",
         highlight=False,
+        soft_wrap=True,
     )
     for note in plan.notes:
-        console.print(note, highlight=False, markup=False)
+        console.print(note, highlight=False, markup=False, soft_wrap=True)

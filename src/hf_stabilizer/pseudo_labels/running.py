@@ -20,7 +20,7 @@ from rich.console import Console
 from hf_stabilizer.errors import check_whole
 from hf_stabilizer.procedure import read_procedure
 from hf_stabilizer.pseudo_labels.curve import rate_points, write_curve
-from hf_stabilizer.pseudo_labels.parts import read_parts, write_parts
+from hf_stabilizer.pseudo_labels.parts import read_parts, written
 from hf_stabilizer.pseudo_labels.question import Question, TeachersAsked, ask, open_question
 from hf_stabilizer.pseudo_labels.scoring import compare_students, conclude
 from hf_stabilizer.pseudo_labels.stages import (
@@ -131,7 +131,7 @@ def run_pseudo_labels(
     Raises:
         ConfigurationError: Something cannot be right; before any run.
         DataError: The rows are not as the configuration says; or, before any student is trained,
-            nothing is kept, or a class is never predicted.
+            nothing is kept, or a class is never predicted or kept.
         StudyError: The folder holds something else, or a teacher failed.
 
     Cannot be combined with: a configuration that sets seeds; tasks without one answer per row;
@@ -182,12 +182,12 @@ def open_workshop(
     question: Question, folder: Path, engine: Mapping[str, Any], console: Console
 ) -> Workshop:
     """Reads the rows, and opens the folder where nothing is wrong with them."""
-    first = read_parts(question)[0]
-    unlabelled = read_unlabelled_rows(question, first)
-    question.check_rows(first.splits)
+    parts = read_parts(question)
+    unlabelled = read_unlabelled_rows(question, parts[0])
+    question.check_rows(parts[0].splits)
     open_question(question, folder)
-    parts = tuple(write_parts(question, folder))
-    return Workshop(question, folder, parts, unlabelled, console, engine)
+    rows = tuple(written(part, folder / "rows" / part.name) for part in parts)
+    return Workshop(question, folder, rows, unlabelled, console, engine)
 
 
 def _finish(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from hf_stabilizer.errors import DataError, StudyError
-from hf_stabilizer.pseudo_labels.labelling import label_rows
+from hf_stabilizer.pseudo_labels.labelled_rows import label_rows, refuse_one_sided
 from hf_stabilizer.pseudo_labels.lengths import student_keys
 from hf_stabilizer.pseudo_labels.parts import LAST_WEIGHTS, Part
 from hf_stabilizer.pseudo_labels.provenance import check_names, joined
@@ -82,7 +82,7 @@ class Workshop:
 
     def say(self, sentence: str) -> None:
         """Tells how far it is."""
-        self.console.print(sentence, highlight=False, markup=False)
+        self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def read_unlabelled_rows(question: Question, part: Part) -> pd.DataFrame:
@@ -198,6 +198,7 @@ def _write_labels(
         choice_columns=splits.choice_columns,
         label_column=splits.label_column,
     )
+    refuse_one_sided(found, question.options)
     rows = joined(splits, found.rows)
     _write_rows(rows, file)
     told = {

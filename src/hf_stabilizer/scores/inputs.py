@@ -85,7 +85,7 @@ class Outputs:
 
     def _found_tags(self) -> list[list[str]]:
         """Returns the names of the predicted tags; the one of a lost token is nobody's name."""
-        lost = np.isnan(self.predictions).any(axis=-1)
+        lost: Array = np.any(np.isnan(self.predictions), axis=-1, keepdims=False)  # (rows, tokens)
         return [
             [
                 _LOST if is_lost else tag

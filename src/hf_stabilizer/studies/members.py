@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from hf_stabilizer.configuration import Configuration
-from hf_stabilizer.errors import StudyError
+from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import Run
 from hf_stabilizer.studies.executors.place import Engine, open_place
 from hf_stabilizer.studies.question import define_study, load_recipes
@@ -78,12 +78,13 @@ def run_members(
         StudyError: The folder holds another study, or cannot be used.
 
     Example:
-        >>> run_members({"model_name_or_path": "x"}, {"a/b": {}}, output_dir="out")
+        >>> run_members({"model_name_or_path": "x"}, {}, output_dir="out")
         Traceback (most recent call last):
             ...
-        hf_stabilizer.errors.ConfigurationError: a recipe's name must be of letters, digits, '.',
-        '+', '-' and '_', got 'a/b'
+        hf_stabilizer.errors.ConfigurationError: members is empty; name one or more
     """
+    if not members:
+        raise ConfigurationError("members is empty; name one or more")
     subject = ConfigSubject(config)
     seeds = plan_seeds(runs=runs, first_seed=first_seed)
     with open_place(output_dir, Engine(executor, workers, address, launcher)) as place:

@@ -133,9 +133,7 @@ def _note_equals(configurations: Sequence[Configuration]) -> None:
                 break
 
 
-def _check_one_question(
-    configurations: Mapping[str, Configuration], *, comparable: bool
-) -> None:
+def _check_one_question(configurations: Mapping[str, Configuration], *, comparable: bool) -> None:
     """Scores are comparable only on the same task, metric and rows to be scored.
 
     Training rows may differ, where they have no part in which rows are scored.

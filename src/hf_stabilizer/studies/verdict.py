@@ -129,9 +129,7 @@ def _alone(row: RecipeSummary, metric: str, decimals: int) -> tuple[str, str]:
     return claim, f"{evidence}{_failures([row])}."
 
 
-def _side_by_side(
-    rows: Sequence[RecipeSummary], metric: str, decimals: int
-) -> tuple[str, str]:
+def _side_by_side(rows: Sequence[RecipeSummary], metric: str, decimals: int) -> tuple[str, str]:
     means = [row.mean for row in rows if row.mean is not None]
     low, high = (formats.number(end, decimals) for end in (min(means), max(means)))
     claim = "These are not compared: "

@@ -29,6 +29,7 @@ def with_token_entropy(
     tokenizer: PreTrainedTokenizerBase,
     *,
     batch_size: int,
+    max_length: int | None = None,
 ) -> ComputeMetrics:
     """Returns the function with one more metric, "mean_token_entropy", in nats.
 
@@ -40,10 +41,13 @@ def with_token_entropy(
         model: An encoder-decoder, as it is when metrics are computed.
         tokenizer: Names padding and end.
         batch_size: Rows per forward pass.
+        max_length: Tokens of a generated text at most, the one that starts it included, after
+            which all is padding; None: there is none behind.
     """
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
-        inputs, written = np.asarray(prediction.inputs), np.asarray(prediction.predictions)
+        inputs = np.asarray(prediction.inputs)
+        written = np.asarray(prediction.predictions)[:, :max_length]
         values = compute_metrics(prediction)
         parts = [
             _entropy(model, tokenizer, inputs[start:end], written[start:end])
@@ -64,7 +68,7 @@ def _entropy(
     import torch
 
     pad = tokenizer.pad_token_id
-    mask = written_tokens(written[:, 1:], pad=pad, end=tokenizer.eos_token_id)
+    mask = written_tokens(written[:, 1:], end=tokenizer.eos_token_id)
     if not mask.any():
         return 0.0, 0
     is_text = (inputs != NO_LABEL) & (inputs != pad)
@@ -81,21 +85,22 @@ def _entropy(
     return mean, int(mask.sum())
 
 
-def written_tokens(ids: Ids, *, pad: int, end: int | None) -> npt.NDArray[np.bool_]:
-    """Tells which tokens a model chose: up to the end of a text, and no padding.
+def written_tokens(ids: Ids, *, end: int | None) -> npt.NDArray[np.bool_]:
+    """Tells which tokens a model chose: all up to the end of a text.
+
+    A text without an end goes to the last column: nothing else stops a generation. There a model
+    may have chosen even the padding token.
 
     Args:
-        ids: Generated tokens without the one that starts a text. Shape (rows, tokens).
-        pad: The padding token; it may be the one that ends a text.
+        ids: Generated tokens without the one that starts a text, -100 where other batches went
+            further. Shape (rows, tokens).
         end: The token that ends a text; None: there is none.
 
     Example:
-        >>> written_tokens(np.array([[7, 3, 0, 0], [7, 8, 9, -100]]), pad=0, end=3).astype(int)
+        >>> written_tokens(np.array([[7, 3, 0, 0], [7, 0, 9, -100]]), end=3).astype(int)
         array([[1, 1, 0, 0],
                [1, 1, 1, 0]])
     """
     ends = np.zeros_like(ids, dtype=bool) if end is None else ids == end
-    goes_on = np.cumsum(ends, axis=1) - ends == 0
-    is_padding = (ids == pad) & (pad != end)
-    written: npt.NDArray[np.bool_] = goes_on & ~is_padding & (ids != NO_LABEL)
+    written: npt.NDArray[np.bool_] = (np.cumsum(ends, axis=1) - ends == 0) & (ids != NO_LABEL)
     return written

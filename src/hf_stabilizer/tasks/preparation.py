@@ -56,7 +56,7 @@ def prepare_task(
     """
     check_choice(task, TASKS, name="task")
     length = _check_length(max_length, tokenizer)
-    target_length = max_target_length or length
+    target_length = _check_target_length(max_target_length, tokenizer, length)
     encode = row_encoder(
         task, splits, tokenizer, max_length=length, max_target_length=target_length
     )
@@ -96,6 +96,18 @@ def _check_length(max_length: int | None, tokenizer: PreTrainedTokenizerBase) ->
             f"{max_length!r}; leave it out for the model's own limit"
         )
     return max_length
+
+
+def _check_target_length(
+    max_target_length: int | None, tokenizer: PreTrainedTokenizerBase, otherwise: int
+) -> int:
+    least = tokenizer.num_special_tokens_to_add() + 1
+    if max_target_length is not None and max_target_length < least:
+        raise ConfigurationError(
+            f"max_target_length must be {least} tokens or more, special ones included, got "
+            f"{max_target_length!r}; leave it out for as many as a text may have"
+        )
+    return otherwise if max_target_length is None else max_target_length
 
 
 def _count_labels(task: str, splits: Splits) -> int:

@@ -38,6 +38,7 @@ def make_trainer(prepared: PreparedTask, model: PreTrainedModel, **options: Any)
         model,
         prepared.tokenizer,
         batch_size=args.per_device_eval_batch_size,
+        max_length=args.generation_max_length,
     )
     trainer = transformers.Seq2SeqTrainer(model=model, **options, **_sockets(prepared))
     trainer.optimizer_cls_and_kwargs = optimizer
