@@ -353,6 +353,7 @@ def in_two_processes(mode: str, folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_processes_penalise_as_one_whether_weights_are_sharded_or_not(tmp_path: Path) -> None:
     ddp, fsdp2 = (in_two_processes(mode, tmp_path / mode) for mode in ("ddp", "fsdp2"))
     args = training_arguments(
