@@ -1,7 +1,7 @@
-"""What do the results files say, as tables of the page? `python benchmarks/measured_tables.py`.
+"""What do the results files say, as tables of the pages? `python benchmarks/measured_tables.py`.
 
-Writes every table of docs/studies-measured.md anew, between the marks that name it. All numbers of
-the page stand in such tables, so the page cannot say anything else than the files.
+Writes every table of docs/studies-measured.md and docs/procedures-measured.md anew, between the
+marks that name it. All results stand in such tables, so the pages say nothing else than the files.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from hf_stabilizer.studies import formats
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "studies-measured.md"
+PROCEDURES = HERE.parent / "docs" / "procedures-measured.md"
 LEVEL = 0.05
 MARKS = re.compile(r"<!-- table (?P<name>[a-z-]+) -->\n.*?<!-- end -->", re.DOTALL)
 
@@ -197,6 +198,52 @@ def same_numbers(found: Mapping[str, Any]) -> str:
     return table(["script with one thread against the study", ""], rows)
 
 
+def arms(found: Mapping[str, Any]) -> str:
+    """Every arm against its control."""
+    return against_control(found["arms"])
+
+
+def against_control(found: Mapping[str, Any]) -> str:
+    """Each recipe's mean and spread, and its difference to the first one."""
+    head = ["arm", "runs", "mean ± std", "against the control", "p by Holm", "better in"]
+    rows = []
+    for one in found["recipes"]:
+        cells = [one["recipe"], str(one["n"]), f"{one['mean']:.4f} ± {one['std']:.4f}"]
+        if "mean difference" in one:
+            cells += [_change(one), _p(one["p by Holm"]), f"{one['better in']:.0%}"]
+        rows.append([*cells, *[""] * (len(head) - len(cells))])
+    return f"{table(head, rows)}\n\n{clear_arms(found)}"
+
+
+def _change(one: Mapping[str, Any]) -> str:
+    mean = formats.number(one["mean difference"], 4, signed=True)
+    if not one["interval"]:
+        return mean
+    low, high = (formats.number(end, 4, signed=True) for end in one["interval"])
+    return f"{mean} [{low}, {high}]"
+
+
+def clear_arms(found: Mapping[str, Any]) -> str:
+    """In a sentence, the arms whose difference is not chance after correction."""
+    clear = [one for one in found["recipes"] if one.get("p by Holm", 1) <= LEVEL]
+    gains = [one["recipe"] for one in clear if one["mean difference"] > 0]
+    losses = [one["recipe"] for one in clear if one["mean difference"] < 0]
+    parts = [f"better: {', '.join(gains)}"] if gains else []
+    parts += [f"worse: {', '.join(losses)}"] if losses else []
+    return f"Clear after correction (p up to {LEVEL}): {'; '.join(parts) or 'none'}."
+
+
+def pretraining(found: Mapping[str, Any]) -> str:
+    """What further pre-training did to the held-out text."""
+    record = found["pre-training"]
+    rows = [
+        ["perplexity before", f"{record['perplexity_before']:.0f}"],
+        ["perplexity after", f"{record['perplexity_after']:.0f}"],
+        ["optimizer steps", str(record["steps"])],
+    ]
+    return table(["held-out text", ""], rows)
+
+
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
@@ -211,6 +258,15 @@ TABLES: dict[str, tuple[str, str, Callable[[Any], str]]] = {
     "bits": ("early-stopping.json", "real", bits),
     "speed": ("study-speed.json", "turns", speed),
     "same-numbers": ("study-speed.json", "check", same_numbers),
+    "arms": ("procedures.json", "arms", arms),
+    "pre-training": ("procedures.json", "pre-training", pretraining),
+    "pseudo-labels": (
+        "procedures.json",
+        "pseudo-labels",
+        lambda found: against_control(found["pseudo-labels"]),
+    ),
+    "together": ("procedures.json", "together", lambda found: against_control(found["together"])),
+    "folds": ("procedures.json", "folds", lambda found: against_control(found["folds"])),
 }
 """For each table: the results file behind it, the key that must be there, and what makes it."""
 
@@ -228,5 +284,6 @@ def filled(page: str, results: Path = RESULTS) -> str:
 
 
 if __name__ == "__main__":
-    write_atomically(PAGE, filled(PAGE.read_text(encoding="utf-8")))
-    print(PAGE)
+    for page in (PAGE, PROCEDURES):
+        write_atomically(page, filled(page.read_text(encoding="utf-8")))
+        print(page)

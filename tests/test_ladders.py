@@ -200,13 +200,18 @@ def test_script_and_study_train_alike() -> None:
         assert json.loads(match[1].replace("True", "true")) == said[key]
 
 
-def test_the_page_says_what_the_files_hold() -> None:
-    page = measured_tables.PAGE.read_text(encoding="utf-8")
+BOTH = [measured_tables.PAGE, measured_tables.PROCEDURES]
+
+
+@pytest.mark.parametrize("path", BOTH, ids=lambda path: path.name)
+def test_the_pages_say_what_the_files_hold(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
     assert measured_tables.MARKS.findall(page)
     assert measured_tables.filled(page) == page
 
 
-def test_the_page_has_no_number_of_a_result_outside_its_tables() -> None:
-    page = measured_tables.PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", BOTH, ids=lambda path: path.name)
+def test_the_pages_have_no_number_of_a_result_outside_their_tables(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
     text = measured_tables.MARKS.sub("", page)
     assert not re.findall(r"(?<![\d.])[+-]0\.\d+|\bp [=<] 0", text)
