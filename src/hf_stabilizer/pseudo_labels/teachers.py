@@ -230,9 +230,9 @@ def refuse_seen(
         if seen:
             raise DataError(
                 f"the teacher {member.name!r} learnt {seen} of {len(judging)} held-out texts, and "
-                "would tell students about the rows that they are scored on; use a teacher that was "
-                "trained with the same division of the rows, or in `pseudo_label` name as held_out "
-                "the rows that students are scored on"
+                "would tell students about the rows that they are scored on; use a teacher that "
+                "was trained with the same division of the rows, or in `pseudo_label` name as "
+                "held_out the rows that students are scored on"
             )
         chosen = len(judging & its.chose)
         if chosen:
