@@ -130,7 +130,7 @@ class Bench:
         """Three teachers, a control and an arm for each rate."""
         run_pseudo_labels(
             self.values, output_dir=self.folder / "pseudo-labels", teachers=MEMBERS,
-            sampling_rate=RATES, threshold=0.9, runs=self.runs, workers=self.workers,
+            sampling_rate=RATES, top_k=100, runs=self.runs, workers=self.workers,
         )  # fmt: skip
 
     def folds(self) -> None:

@@ -7,7 +7,6 @@ for a gain of longer training is none of better rows.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from ruamel.yaml import YAML
 from hf_stabilizer.records import write_atomically
 
 if TYPE_CHECKING:
+    from hf_stabilizer.arguments import StabilizerArguments
     from hf_stabilizer.configuration import Configuration
     from hf_stabilizer.studies.study import Study
 
@@ -36,19 +36,55 @@ def equal_steps(configuration: Configuration, before: int, after: int) -> dict[s
 
     Example:
         >>> from hf_stabilizer.configuration import load_configuration
-        >>> keys = {"model_name_or_path": "m", "num_train_epochs": 4, "evaluations_per_epoch": 1}
-        >>> equal_steps(load_configuration(keys), before=100, after=200)
-        {'num_train_epochs': 2.0, 'evaluations_per_epoch': 2}
+        >>> keys = {"model_name_or_path": "m", "num_train_epochs": 4}
+        >>> keys |= {"per_device_train_batch_size": 10}
+        >>> equal_steps(load_configuration(keys), before=100, after=200)["max_steps"]
+        40
     """
-    values = configuration.values
-    if values.get("max_steps", -1) > 0 or after == before:
+    from hf_stabilizer.silent_mistakes.timetable import planned_steps
+
+    args = configuration.arguments(output_dir="unused")
+    if args.max_steps > 0 or after == before:
         return {}
-    epochs = values.get("num_train_epochs", 3.0)
-    keys: dict[str, Any] = {"num_train_epochs": epochs * before / after}
-    times = values.get("evaluations_per_epoch", 0)
-    if times:
-        keys["evaluations_per_epoch"] = max(1, math.ceil(times * after / before))
-    return keys
+    steps, per_epoch = planned_steps(args, before)
+    own = planned_steps(args, after)[1]
+    return {"max_steps": steps, **as_often(args, steps, per_epoch, own)}
+
+
+def as_often(
+    args: StabilizerArguments, steps: int | None, per_epoch: int | None, own: int | None
+) -> dict[str, Any]:
+    """Returns the keys that let a run look at the steps where one with other epochs does.
+
+    Where weights are chosen, more looks are more chances. Looks that are not evenly spaced are met
+    as nearly as whole looks per epoch allow, and never more often.
+
+    Args:
+        args: When the other looks.
+        steps: Optimizer steps of both.
+        per_epoch: Those of an epoch of the other.
+        own: Those of an epoch of the run that the keys are for.
+    """
+    from transformers.trainer_utils import SaveStrategy
+
+    assert steps  # rows have a number
+    assert per_epoch
+    assert own
+    looks = min(args.evaluations_per_epoch, per_epoch)
+    if not looks or own == per_epoch:
+        return {}
+    between = per_epoch // looks
+    is_even = per_epoch % looks == 0 and steps % between == 0
+    # Saving at other steps than those with a look would be refused.
+    saves = SaveStrategy(args.save_strategy) in (SaveStrategy.BEST, SaveStrategy.NO)
+    if is_even and saves and args.eval_strategy == "no":
+        return {
+            "evaluations_per_epoch": 0,
+            "isolate_evaluations": True,
+            "eval_strategy": "steps",
+            "eval_steps": between,
+        }
+    return {"evaluations_per_epoch": max(1, looks * own // per_epoch)}
 
 
 def write_recipe(path: Path, keys: Mapping[str, Any], *, comment: str, source: str) -> None:

@@ -9,7 +9,7 @@ everybody else where rows or weights come from. Imports no torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,17 +106,26 @@ def _check_same(there: Procedure, asked: Procedure, folder: Path) -> None:
         raise StudyError(
             f"{str(folder)!r} holds the results of {there.kind}; name another output folder"
         )
-    keys = sorted(set(there.settings) | set(asked.settings))
+    then, now = dict(_singly(there.settings)), dict(_singly(asked.settings))
     differences = [
-        f"{key} is {there.settings.get(key)!r} there and {asked.settings.get(key)!r} here"
-        for key in keys
-        if there.settings.get(key) != asked.settings.get(key)
+        f"{key} is {then.get(key)!r} there and {now.get(key)!r} here"
+        for key in sorted({*then, *now})
+        if then.get(key) != now.get(key)
     ]
     if differences:
         raise StudyError(
             f"{str(folder)!r} holds another {there.kind}: {'; '.join(differences[:4])}; name "
             "another output folder, or remove that one"
         )
+
+
+def _singly(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yields every setting by itself: of a whole configuration only what differs is told."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}.{inner}", one) for inner, one in value.items())
+        else:
+            yield key, value
 
 
 def _write(procedure: Procedure, folder: Path) -> None:

@@ -9,22 +9,17 @@ OUTPUT/study/             both recipes over the same seeds, where runs are asked
 
 from __future__ import annotations
 
-import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
-
 from hf_stabilizer.augmentation.augmenting import AUGMENTED_BY, augment
 from hf_stabilizer.augmentation.technique import Technique, draw_of
+from hf_stabilizer.control_study import EQUAL, compare_with_control, equal_steps, write_recipe
 from hf_stabilizer.data import Splits, load_splits, write_splits
 from hf_stabilizer.errors import check_choice, check_whole
 from hf_stabilizer.procedure import open_procedure
-from hf_stabilizer.recipes import read_yaml
-from hf_stabilizer.records import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +29,7 @@ if TYPE_CHECKING:
 
 # Any in this module: values of configuration keys.
 KIND = "data augment"
-EQUAL = ("steps", "epochs")
+SOURCE = f"hf-stabilizer {KIND}"
 TASKS = ("text-classification", "text-regression", "multiple-choice")
 _EXAMPLES = 3
 
@@ -179,14 +174,14 @@ def augment_data(
     )
     more = _augmented_keys(richer, folder, keys)
     if equal == "steps":
-        more |= _equal_steps(configuration, len(splits.train), len(richer.train))
+        more |= equal_steps(configuration, len(splits.train), len(richer.train))
     paths = _write_recipes(folder, keys, more, techniques, equal)
     rows = _counted(richer)
     found = None
     if runs is not None:
-        found = _compare(
-            _values(config, overrides), keys, more, folder / "study",
-            runs=runs, console=console, **study,
+        found = compare_with_control(
+            config, control=keys, treated={"augmented": more}, folder=folder / "study",
+            overrides=overrides, runs=runs, console=console, **study,
         )  # fmt: skip
     outcome: dict[str, Any] = {"rows": rows, "notes": list(richer.notes)}
     if found is not None:
@@ -195,14 +190,6 @@ def augment_data(
         outcome["verdict"] = verdict(found)
     record.ended(folder, **outcome)
     return Augmentation(folder, rows, paths[1], paths[0], found, richer.notes)
-
-
-def _values(
-    config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """The configuration with its overrides in it: laid over the recipes they would beat them."""
-    values = dict(config) if isinstance(config, Mapping) else read_yaml(Path(config))
-    return {**values, **(overrides or {})}
 
 
 def _load(configuration: Configuration) -> Splits:
@@ -225,29 +212,16 @@ def _rows_mark(splits: Splits) -> str:
 
 def _augmented_keys(richer: Splits, folder: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
     """Writes the augmented rows beside the others; all splits but train are the control's."""
-    from hf_stabilizer.data.writing import GROUP
+    from hf_stabilizer.data.writing import GROUP, spelled_out
 
     train = richer.train
     if richer.groups is not None:
         train = train.add_column(GROUP, list(richer.groups))
     path = folder.resolve() / "data" / "augmented.parquet"
     temporary = path.with_name(".augmented.parquet.tmp")
-    train.to_parquet(str(temporary))
+    spelled_out(train, richer).to_parquet(str(temporary))
     temporary.replace(path)
     return {**keys, "train_file": str(path)}
-
-
-def _equal_steps(configuration: Configuration, before: int, after: int) -> dict[str, Any]:
-    """Keys with which more rows take as many optimizer steps, and are evaluated as often."""
-    values = configuration.values
-    if values.get("max_steps", -1) > 0 or after == before:
-        return {}
-    epochs = values.get("num_train_epochs", 3.0)
-    keys: dict[str, Any] = {"num_train_epochs": epochs * before / after}
-    times = values.get("evaluations_per_epoch", 0)
-    if times:
-        keys["evaluations_per_epoch"] = max(1, math.ceil(times * after / before))
-    return keys
 
 
 def _write_recipes(
@@ -258,21 +232,11 @@ def _write_recipes(
     equal: str,
 ) -> tuple[Path, Path]:
     names = ", ".join(technique.name for technique in techniques)
-    _write_recipe(folder / "control.yaml", keys, "The rows as they were, divided once.")
-    _write_recipe(
-        folder / "augmented.yaml",
-        more,
-        f"Training rows augmented by {names}; as many {equal} as without.",
-    )
+    said = "The rows as they were, divided once."
+    write_recipe(folder / "control.yaml", keys, comment=said, source=SOURCE)
+    said = f"Training rows augmented by {names}; as many {equal} as without."
+    write_recipe(folder / "augmented.yaml", more, comment=said, source=SOURCE)
     return folder / "control.yaml", folder / "augmented.yaml"
-
-
-def _write_recipe(path: Path, keys: Mapping[str, Any], comment: str) -> None:
-    text = io.StringIO()
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.dump(dict(keys), text)
-    write_atomically(path, f"# {comment}\n# Source: hf-stabilizer data augment\n{text.getvalue()}")
 
 
 def _counted(richer: Splits) -> dict[str, int]:
@@ -280,23 +244,3 @@ def _counted(richer: Splits) -> dict[str, int]:
     for name in richer.train[AUGMENTED_BY]:
         counts[name or "originals"] = counts.get(name or "originals", 0) + 1
     return counts
-
-
-def _compare(
-    config: Mapping[str, Any],
-    keys: Mapping[str, Any],
-    more: Mapping[str, Any],
-    folder: Path,
-    **options: Any,
-) -> Study:
-    from hf_stabilizer.studies.page.report import write_report
-    from hf_stabilizer.studies.schedule import run_study
-
-    study = run_study(
-        config,
-        recipes={"control": keys, "augmented": more},
-        output_dir=folder,
-        **options,
-    )
-    write_report(study, folder / "report.html")
-    return study

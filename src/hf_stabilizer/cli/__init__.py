@@ -51,6 +51,9 @@ COMMANDS = (
     init,
 )
 """Modules that add the commands, in the order of `--help`."""
+_LONG = ("study", "ablate", "pretrain", "pseudo-label", "cross-validate", "predict", "ensemble")
+RESUMABLE = tuple([name] for name in (*_LONG, "data"))
+"""First words of the commands that go on where they were interrupted."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -75,9 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"hf-stabilizer: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        again_from = ("study", "ablate", "pretrain", "pseudo-label", "cross-validate", "predict", "ensemble")
-        is_study = words[:1] and words[0] in again_from
-        again = "; the same command goes on from there" if is_study else ""
+        again = "; the same command goes on from there" if words[:1] in RESUMABLE else ""
         print(f"\nhf-stabilizer: interrupted; what is recorded stays{again}", file=sys.stderr)
         raise SystemExit(130) from None
 

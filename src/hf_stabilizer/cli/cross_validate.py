@@ -9,6 +9,7 @@ from typing import Any
 
 from hf_stabilizer.cli.parsing import AddCommand
 from hf_stabilizer.cli.speaking import speak_plainly, without_secrets
+from hf_stabilizer.cli.study_options import add_engine_options
 
 
 def add(command: AddCommand) -> None:
@@ -40,23 +41,12 @@ def add(command: AddCommand) -> None:
     folds.add_argument("--first-seed", type=int, default=1, help="seed of the first run")
     folds.add_argument("--output-dir", help="default: the file's, or results/NAME-OF-FILE-folds")
     folds.add_argument("--keep-models", action="store_true", help="keep the model of every run")
-    _add_engine(folds)
+    add_engine_options(folds)
     folds.add_argument(
         "--dry-run", action="store_true",
         help="show the folds and what they would cost; train nothing and write nothing",
     )  # fmt: skip
     folds.add_argument("--json", action="store_true", help="print all of it as JSON")
-
-
-def _add_engine(folds: argparse.ArgumentParser) -> None:
-    folds.add_argument("--workers", type=int, help="processes (default: one per GPU or core)")
-    folds.add_argument(
-        "--executor", metavar="NAME",
-        help="where runs execute: local (default), in-process, ray, dask",
-    )  # fmt: skip
-    folds.add_argument("--address", help="of a running Ray or Dask cluster")
-    folds.add_argument("--launcher", metavar="COMMAND", help="several processes for each run")
-    folds.add_argument("--retry-failed", action="store_true", help="repeat runs that raised")
 
 
 def _division(args: argparse.Namespace) -> dict[str, Any]:  # Any: one type for each option

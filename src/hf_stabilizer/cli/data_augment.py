@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.cli.parsing import AddCommand
 from hf_stabilizer.cli.speaking import speak_plainly, without_secrets
+from hf_stabilizer.cli.study_options import add_engine_options, engine_options
 from hf_stabilizer.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -58,10 +59,7 @@ def add(command: AddCommand) -> None:
         help="what runs with and without have in common (default: steps)",
     )  # fmt: skip
     augment.add_argument("--first-seed", type=int, default=1, help="seed of the first run")
-    augment.add_argument("--workers", type=int, help="processes (default: one per GPU or core)")
-    augment.add_argument(
-        "--executor", metavar="NAME", help="local (default), in-process, ray, dask"
-    )
+    add_engine_options(augment)
     augment.add_argument("--dry-run", action="store_true", help="show examples and cost")
 
 
@@ -117,8 +115,8 @@ def _augment(args: argparse.Namespace) -> None:
         overrides=args.overrides,
         console=Console(stderr=True),
         first_seed=args.first_seed,
-        workers=args.workers,
-        executor=args.executor,
+        retry_failed=args.retry_failed,
+        **engine_options(args),
         command=shlex.join(["hf-stabilizer", *without_secrets(args.argv)]),
     )
     for note in done.notes:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.cli.parsing import AddCommand
 from hf_stabilizer.cli.speaking import speak_plainly
+from hf_stabilizer.cli.study_options import add_engine_options, engine_options
 from hf_stabilizer.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from hf_stabilizer.synthesis import Generator
 
 
@@ -27,7 +30,9 @@ def add(command: AddCommand) -> None:
         help="training rows that are shown each time (default: 4)",
     )  # fmt: skip
     synthesize.add_argument(
-        "--background", metavar="FILE", help="rows of text to write about (default: train_file)"
+        "--background",
+        metavar="FILE",
+        help="rows of text to write about (default: train_file)",
     )
     synthesize.add_argument(
         "--background-column", metavar="NAME", help="its column; without it no text is shown"
@@ -56,7 +61,7 @@ def add(command: AddCommand) -> None:
         help="what runs with and without have in common (default: steps)",
     )  # fmt: skip
     synthesize.add_argument("--first-seed", type=int, default=1, help="seed of the first run")
-    synthesize.add_argument("--workers", type=int, help="processes (default: one per GPU or core)")
+    add_engine_options(synthesize)
     synthesize.add_argument("--dry-run", action="store_true", help="show the first question")
 
 
@@ -118,7 +123,8 @@ def _synthesize(args: argparse.Namespace) -> None:
         equal=args.equal,
         console=Console(stderr=True),
         first_seed=args.first_seed,
-        workers=args.workers,
+        retry_failed=args.retry_failed,
+        **engine_options(args),
         **asking,
     )
     print_synthesis(done, console)
@@ -157,11 +163,23 @@ def _background(args: argparse.Namespace, values: dict[str, Any]) -> list[str]:
     from hf_stabilizer.data.columns import require_columns
     from hf_stabilizer.data.reading import read_file
 
-    file = args.background or values.get("train_file")
-    if file is None:
-        raise ConfigurationError("--background-column needs --background FILE")
-    table = read_file(str(file), key="--background", options=None)
     column = args.background_column
-    require_columns(table.frame, [column], key="--background-column", origin=table.origin)
-    texts = table.frame[column].dropna().astype(str)
+    if args.background is None:
+        frame, origin = _training_rows(values, column), "the training rows"
+    else:
+        table = read_file(args.background, key="--background", options=None)
+        frame, origin = table.frame, table.origin
+    require_columns(frame, [column], key="--background-column", origin=origin)
+    texts = frame[column].dropna().astype(str)
     return [text for text in texts.unique() if text.strip()]
+
+
+def _training_rows(values: dict[str, Any], column: str) -> pd.DataFrame:
+    """Those that train: the file may hold validation and test rows, too, which are not shown."""
+    from hf_stabilizer.configuration import load_configuration
+    from hf_stabilizer.data import load_splits
+
+    configuration = load_configuration(values)
+    splits = load_splits(configuration.data, task=configuration.model.task, keep=(column,))
+    rows: pd.DataFrame = splits.train.to_pandas()
+    return rows

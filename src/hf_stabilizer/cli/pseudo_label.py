@@ -9,6 +9,7 @@ from typing import Any
 
 from hf_stabilizer.cli.parsing import AddCommand
 from hf_stabilizer.cli.speaking import speak_plainly, without_secrets
+from hf_stabilizer.cli.study_options import add_engine_options
 
 
 def add(command: AddCommand) -> None:
@@ -77,17 +78,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--first-seed", type=int, default=1, help="seed of the first run")
     parser.add_argument("--output-dir", help="default: the file's, or results/NAME-pseudo-label")
-    parser.add_argument("--workers", type=int, help="processes (default: one per GPU or core)")
-    parser.add_argument(
-        "--executor", metavar="NAME",
-        help="where runs execute: local (default), in-process, ray, dask",
-    )  # fmt: skip
-    parser.add_argument("--address", help="of a running Ray or Dask cluster")
-    parser.add_argument(
-        "--launcher", metavar="COMMAND",
-        help='several processes for each run, e.g. "accelerate launch --num_processes 2"',
-    )  # fmt: skip
-    parser.add_argument("--retry-failed", action="store_true", help="repeat runs that raised")
+    add_engine_options(parser)
 
 
 def _threshold(text: str) -> float | str:

@@ -34,23 +34,28 @@ def add_study_options(study: argparse.ArgumentParser, *, runs: str, folder: str)
     study.add_argument("--first-seed", type=int, default=1, help="seed of the first run")
     add_grid_options(study)
     study.add_argument("--output-dir", help=f"default: {folder}")
-    study.add_argument("--workers", type=int, help="processes (default: one per GPU or core)")
-    study.add_argument(
-        "--executor", metavar="NAME",
-        help="where runs execute: local (default), in-process, ray, dask",
-    )  # fmt: skip
-    study.add_argument(
-        "--address", help="of a running Ray or Dask cluster (default: one on this machine)"
-    )
-    study.add_argument(
-        "--launcher", metavar="COMMAND",
-        help='several processes for each run, e.g. "accelerate launch --num_processes 2"',
-    )  # fmt: skip
-    study.add_argument("--retry-failed", action="store_true", help="repeat runs that raised")
+    add_engine_options(study)
     study.add_argument(
         "--keep-models", action="store_true",
         help="keep the model of every run, not only of each recipe's best one",
     )  # fmt: skip
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options about what executes the runs."""
+    parser.add_argument("--workers", type=int, help="processes (default: one per GPU or core)")
+    parser.add_argument(
+        "--executor", metavar="NAME",
+        help="where runs execute: local (default), in-process, ray, dask",
+    )  # fmt: skip
+    parser.add_argument(
+        "--address", help="of a running Ray or Dask cluster (default: one on this machine)"
+    )
+    parser.add_argument(
+        "--launcher", metavar="COMMAND",
+        help='several processes for each run, e.g. "accelerate launch --num_processes 2"',
+    )  # fmt: skip
+    parser.add_argument("--retry-failed", action="store_true", help="repeat runs that raised")
 
 
 def add_grid_options(study: argparse.ArgumentParser) -> None:

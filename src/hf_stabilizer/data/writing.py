@@ -65,7 +65,7 @@ def write_splits(
         keys[f"{part}_file"] = None
         if its_rows is not None:
             path = folder / f"{part}.parquet"
-            its_rows.to_parquet(str(path))
+            spelled_out(its_rows, splits).to_parquet(str(path))
             keys[f"{part}_file"] = str(path)
     return {
         **keys,
@@ -75,3 +75,15 @@ def write_splits(
         "label_names": None if splits.label_names is None else list(splits.label_names),
         "group_column": GROUP if GROUP in rows.column_names else None,
     }
+
+
+def spelled_out(rows: Dataset, splits: Splits) -> Dataset:
+    """Returns rows as a file should hold them: the right choice by its column's name.
+
+    Its index would be read as the name of another column where they are called 1, 2, 3.
+    """
+    label = splits.label_column
+    if not splits.choice_columns or label is None:
+        return rows
+    names = [splits.choice_columns[place] for place in rows[label]]
+    return rows.remove_columns(label).add_column(label, names).select_columns(rows.column_names)

@@ -194,7 +194,7 @@ def _settings(
     plan: FoldPlan, fold_column: str | None, stratify: bool, first_seed: int
 ) -> dict[str, Any]:
     """Everything that decides what comes of it, the rows themselves by their fingerprint."""
-    values = plan.configuration.recorded
+    values, test = plan.configuration.recorded, plan.pool.splits.test
     return {
         **{key: value for key, value in values.items() if key not in NOT_COMPARED},
         "folds": len(plan.names),
@@ -206,6 +206,7 @@ def _settings(
         "first_seed": first_seed,
         "rows": _fingerprint(plan.pool.rows.to_json(orient="values")),
         "division": _fingerprint(json.dumps(plan.places)),
+        "test_rows": _fingerprint(json.dumps(None if test is None else test.to_dict())),
     }
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers.trainer_utils import SaveStrategy
-
-from hf_stabilizer.arguments import StabilizerArguments
+from hf_stabilizer.control_study import as_often
 from hf_stabilizer.pseudo_labels.parts import Part
 from hf_stabilizer.pseudo_labels.provenance import PROBABILITIES
 from hf_stabilizer.pseudo_labels.question import LONG_CONTROL, Question
@@ -42,7 +40,7 @@ def _as_long(question: Question, true_rows: int, rows: int) -> dict[str, Any]:
         return {}
     steps, per_epoch = planned_steps(args, true_rows)
     own = planned_steps(args, rows)[1]
-    return {"max_steps": steps, **_as_often(args, steps, per_epoch, own)}
+    return {"max_steps": steps, **as_often(args, steps, per_epoch, own)}
 
 
 def long_control(question: Question, part: Part, rows: int) -> dict[str, dict[str, Any]]:
@@ -58,39 +56,5 @@ def long_control(question: Question, part: Part, rows: int) -> dict[str, dict[st
         return {}
     steps, per_epoch = planned_steps(args, rows)
     own = planned_steps(args, len(part.splits.train))[1]
-    keys = {"max_steps": steps, **_as_often(args, steps, per_epoch, own)}
+    keys = {"max_steps": steps, **as_often(args, steps, per_epoch, own)}
     return {LONG_CONTROL: {**part.keys, **keys}}
-
-
-def _as_often(
-    args: StabilizerArguments, steps: int | None, per_epoch: int | None, own: int | None
-) -> dict[str, Any]:
-    """Keys that let a run look at the steps where one with other epochs does.
-
-    Where weights are chosen, more looks are more chances. Looks that are not evenly spaced are met
-    as nearly as whole looks per epoch allow, and never more often.
-
-    Args:
-        args: When the other looks.
-        steps: Optimizer steps of both.
-        per_epoch: Those of an epoch of the other.
-        own: Those of an epoch of the run that the keys are for.
-    """
-    assert steps  # rows have a number
-    assert per_epoch
-    assert own
-    looks = min(args.evaluations_per_epoch, per_epoch)
-    if not looks or own == per_epoch:
-        return {}
-    between = per_epoch // looks
-    is_even = per_epoch % looks == 0 and steps % between == 0
-    # Saving at other steps than those with a look would be refused.
-    saves = SaveStrategy(args.save_strategy) in (SaveStrategy.BEST, SaveStrategy.NO)
-    if is_even and saves and args.eval_strategy == "no":
-        return {
-            "evaluations_per_epoch": 0,
-            "isolate_evaluations": True,
-            "eval_strategy": "steps",
-            "eval_steps": between,
-        }
-    return {"evaluations_per_epoch": max(1, looks * own // per_epoch)}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from hf_stabilizer.data.writing import spelled_out
 from hf_stabilizer.errors import DataError, StudyError
 from hf_stabilizer.pseudo_labels.labelled_rows import label_rows, refuse_one_sided
 from hf_stabilizer.pseudo_labels.lengths import student_keys
@@ -200,7 +201,7 @@ def _write_labels(
     )
     refuse_one_sided(found, question.options)
     rows = joined(splits, found.rows)
-    _write_rows(rows, file)
+    _write_rows(spelled_out(rows, splits), file)
     told = {
         **found.recorded(),
         "sentence": str(found),

@@ -67,7 +67,8 @@ def warmup_beyond_run(plan: Plan) -> Finding | None:
 def no_warmup(plan: Plan) -> Finding | None:
     """The first steps, whose second moments rest on few gradients, are taken at the full rate."""
     kind = _value(plan.args.lr_scheduler_type)
-    if _only_fits(plan) or plan.args.warmup_steps or kind in ("constant", "reduce_lr_on_plateau", "greedy"):
+    unscheduled = kind in ("constant", "reduce_lr_on_plateau", "greedy")
+    if _only_fits(plan) or plan.args.warmup_steps or unscheduled:
         return None
     return Finding(
         "no-warmup",

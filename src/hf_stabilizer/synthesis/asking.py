@@ -57,11 +57,13 @@ class Writer:
             found += self._checked(batch, found)
             write_candidates(path, found)
             kept = sum(one.reason == KEPT for one in found)
-            if failure is not None:
+            if isinstance(failure, EndpointError):
                 raise EndpointError(
                     f"{failure}; {len(found)} candidates, {kept} of them good, are kept in "
                     f"{str(path)!r}"
                 ) from failure
+            if failure is not None:
+                raise failure
             if console is not None:
                 said = f"{min(kept, rows)} of {rows} rows, {len(found)} asked for"
                 console.print(said, markup=False, highlight=False)
@@ -69,7 +71,7 @@ class Writer:
 
     def _answers(
         self, asks: Sequence[Ask], parallel: int
-    ) -> tuple[list[tuple[Ask, str, str]], EndpointError | None]:
+    ) -> tuple[list[tuple[Ask, str, str]], Exception | None]:
         """Returns question, answer and second answer each, up to the first that had none."""
         done: list[tuple[Ask, str, str]] = []
         with ThreadPoolExecutor(parallel) as pool:
@@ -77,7 +79,7 @@ class Writer:
             for future in futures:
                 try:
                     done.append(future.result())
-                except EndpointError as error:
+                except Exception as error:  # Whatever a generator of one's own raises.
                     for waiting in futures:
                         waiting.cancel()
                     return done, error

@@ -36,7 +36,7 @@ class Candidate:
 def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
     """Writes all candidates, whole or not at all."""
     lines = [json.dumps(asdict(one), ensure_ascii=False) for one in candidates]
-    write_atomically(path, "\n".join(lines) + "\n")
+    write_atomically(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_candidates(path: Path) -> list[Candidate]:
@@ -48,7 +48,10 @@ def read_candidates(path: Path) -> list[Candidate]:
     if not path.is_file():
         return []
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # Not splitlines(): what a model writes may hold U+2028, which JSON leaves as it is.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line:
+            continue
         try:
             values = json.loads(line)
             found.append(Candidate(**{**values, "sources": tuple(values["sources"])}))

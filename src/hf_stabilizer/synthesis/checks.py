@@ -64,12 +64,18 @@ def check_form(
         if not isinstance(found.get(column), str) or not found[column].strip():
             return {}, f"form: no text in {column}"
     row = {column: found[column].strip() for column in (*texts, *choices)}
-    right = found.get(ANSWER)
+    right = _word(found.get(ANSWER))
     if right not in allowed:
         return {}, f"answer: {right!r} is none of {', '.join(allowed)}"
     if len({normalized(row[column]) for column in choices}) < len(choices):
         return {}, "answer: two choices are the same"
     return {**row, ANSWER: str(right)}, KEPT
+
+
+def _word(value: Any) -> Any:
+    """A class that is called 1 is often written as a number."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_whole else value
 
 
 def check_second_pass(answer: str, right: str) -> str:
@@ -83,6 +89,7 @@ def check_second_pass(answer: str, right: str) -> str:
     named = found.get("right")
     if not isinstance(named, list):
         return "second pass: no answer"
+    named = [_word(one) for one in named]
     if named == [right]:
         return KEPT
     told = " and ".join(map(str, named)) or "nothing"

@@ -122,7 +122,13 @@ class EndpointGenerator:
                 f"the endpoint {self._url!r} gave no answer in {self._tries} tries ({reason}); "
                 "see that it runs and knows the model, then give the same command again"
             ) from error
-        return str(answer.choices[0].message.content or "")
+        try:
+            return str(answer.choices[0].message.content or "")
+        except (AttributeError, IndexError, TypeError) as error:
+            raise EndpointError(
+                f"the endpoint {self._url!r} answered what is no chat completion ({answer!r:.80}); "
+                "see that the address is that of its API, which mostly ends in /v1"
+            ) from error
 
     def _open(self) -> OpenAI:
         from openai import OpenAI

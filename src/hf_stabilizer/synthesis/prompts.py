@@ -57,7 +57,7 @@ class Questioner:
         seed: Draws what is shown.
 
     Raises:
-        ConfigurationError: The task is another.
+        ConfigurationError: The task is another, or a column has the name of the answer.
     """
 
     def __init__(
@@ -75,6 +75,11 @@ class Questioner:
             raise ConfigurationError(
                 f"rows for {kind} cannot be synthesised, as nothing would check them; "
                 "text-classification with one label and multiple-choice can"
+            )
+        if ANSWER in (*splits.text_columns, *splits.choice_columns):
+            raise ConfigurationError(
+                f"a column of texts is called {ANSWER!r}, as the label is in what is written; "
+                "rename that column"
             )
         self._splits, self._examples, self._seed = splits, examples, seed
         self._background, self._instruction = background, instruction

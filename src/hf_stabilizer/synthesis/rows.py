@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.data import Splits, write_splits
-from hf_stabilizer.data.writing import GROUP
+from hf_stabilizer.data.writing import GROUP, spelled_out
+from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.synthesis.candidates import Candidate
 from hf_stabilizer.synthesis.generators import Generator
 from hf_stabilizer.synthesis.prompts import ANSWER
@@ -26,6 +27,16 @@ PROVENANCE = {
     "background_row": -1,
 }
 """Column -> what a real row has in it."""
+
+
+def check_names(columns: Sequence[str]) -> None:
+    """Raises ConfigurationError if a column has the name of one that tells of provenance."""
+    for name in columns:
+        if name in PROVENANCE:
+            raise ConfigurationError(
+                f"column {name!r} has the name of one that tells where a row comes from "
+                f"({', '.join(PROVENANCE)}); rename it"
+            )
 
 
 def text_of(row: Mapping[str, Any], columns: Sequence[str]) -> str:
@@ -47,7 +58,8 @@ def write_rows(
     written = _dataset_of(splits, kept, generator, real)
     path = (folder / "data" / "synthetic.parquet").resolve()
     temporary = path.with_name(f".{path.name}.tmp")
-    concatenate_datasets([real, written]).to_parquet(str(temporary))
+    rows = spelled_out(concatenate_datasets([real, written]), splits)
+    rows.to_parquet(str(temporary))
     temporary.replace(path)
     return keys, {**keys, "train_file": str(path)}
 

@@ -10,6 +10,8 @@ OUTPUT/study/                both over the same seeds, where runs are asked for
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +26,13 @@ from hf_stabilizer.control_study import (
     write_recipe,
 )
 from hf_stabilizer.data import Splits, load_splits
-from hf_stabilizer.errors import ConfigurationError, DataError, check_choice, check_whole
+from hf_stabilizer.errors import (
+    ConfigurationError,
+    DataError,
+    StudyError,
+    check_choice,
+    check_whole,
+)
 from hf_stabilizer.procedure import open_procedure
 from hf_stabilizer.synthesis.asking import TRIES, Writer
 from hf_stabilizer.synthesis.candidates import Candidate
@@ -32,7 +40,7 @@ from hf_stabilizer.synthesis.checks import KEPT
 from hf_stabilizer.synthesis.generators import Generator
 from hf_stabilizer.synthesis.prompts import ANSWER, Ask, Questioner
 from hf_stabilizer.synthesis.quality import Quality, measure
-from hf_stabilizer.synthesis.rows import text_of, write_rows
+from hf_stabilizer.synthesis.rows import check_names, text_of, write_rows
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -143,7 +151,7 @@ def synthesize(
         ConfigurationError: A value is out of range, or the task is another.
         DataError: No candidate passes the checks.
         EndpointError: There is no answer; what was answered is kept, and a second start goes on.
-        StudyError: The folder holds something else.
+        StudyError: The folder holds something else, or a study of fewer or more rows.
     """
     check_choice(equal, EQUAL, name="equal")
     for name, value in (("rows", rows), ("examples", examples), ("parallel", parallel)):
@@ -166,6 +174,7 @@ def synthesize(
         "threshold": threshold,
         "seed": seed,
         "equal": equal,
+        "rows_read": _mark(splits),
     }
     record = open_procedure(folder, KIND, settings)
     writer = Writer(questioner, generator, splits, second_pass=second_pass, threshold=threshold)
@@ -179,6 +188,7 @@ def synthesize(
             f"{str(folder / 'candidates.jsonl')!r}, and take a larger model, another instruction, "
             "or second_pass=False"
         )
+    _check_study(folder, len(splits.train) + len(kept))
     keys, more = write_rows(splits, kept, generator, folder)
     if equal == "steps":
         more |= equal_steps(configuration, len(splits.train), len(splits.train) + len(kept))
@@ -202,6 +212,28 @@ def synthesize(
     return Synthesis(folder, len(kept), len(candidates), reasons, quality, *paths, found)
 
 
+def _mark(splits: Splits) -> str:
+    """A mark of all rows: what was checked against others is another synthesis."""
+    parts = (splits.train, splits.validation, splits.test)
+    told = json.dumps([None if rows is None else rows.to_dict() for rows in parts])
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _check_study(folder: Path, rows: int) -> None:
+    """Refuses to put other rows in the place of those that a study has learnt from."""
+    path = folder / "data" / "synthetic.parquet"
+    if not (folder / "study").exists() or not path.exists():
+        return
+    from pyarrow.parquet import read_metadata
+
+    there = int(read_metadata(path).num_rows)
+    if there != rows:
+        raise StudyError(
+            f"the study in {str(folder)!r} is of {there} training rows, and there would be {rows} "
+            "now; name another output folder, or remove its folder 'study'"
+        )
+
+
 def _questioner(
     config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None, **asking: Any
 ) -> tuple[Questioner, Splits]:
@@ -213,6 +245,7 @@ def _questioner(
             "text-classification with one label and multiple-choice can"
         )
     splits = load_splits(configuration.data, task=task)
+    check_names((*splits.text_columns, *splits.choice_columns, str(splits.label_column)))
     return Questioner(splits, task=task, **asking), splits
 
 
