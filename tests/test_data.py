@@ -15,7 +15,13 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from hf_stabilizer.data import DataArguments, Splits, load_splits, resolve_location
+from hf_stabilizer.data import (
+    DataArguments,
+    Splits,
+    load_splits,
+    resolve_location,
+    write_splits,
+)
 from hf_stabilizer.data.splitting import allot, grouped_sample, stratified_sample
 from hf_stabilizer.errors import ConfigurationError, DataError
 
@@ -707,3 +713,16 @@ def test_rotten_tomatoes_by_film() -> None:
         for part in (splits.train, splits.validation, splits.test)
     ]
     assert sum(map(len, sides)) == len(set.union(*sides)) > 200
+
+
+def test_choices_that_are_called_by_numbers_come_back_as_they_were(tmp_path: Path) -> None:
+    """An index would be read as the name of the column before it."""
+    rows: dict[str, Any] = {"question": [f"question {place}" for place in range(12)]}
+    rows |= {name: [f"{name} of {place}" for place in range(12)] for name in "123"}
+    rows["label"] = ["1", "2", "3"] * 4
+    splits = load(tmp_path, rows, task="multiple-choice", validation_size=3)
+    keys = write_splits(splits, tmp_path / "rows")
+    again = load_splits(DataArguments(**keys), task="multiple-choice")
+    assert set(splits.train["label"]) == {0, 1, 2}
+    assert again.train.to_dict() == splits.train.to_dict()
+    assert again.validation.to_dict() == splits.validation.to_dict()

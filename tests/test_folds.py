@@ -16,7 +16,9 @@ from hf_stabilizer import CrossValidation, cross_validate, train
 from hf_stabilizer.cli import main
 from hf_stabilizer.errors import ConfigurationError, DataError, StudyError
 from hf_stabilizer.folds import plan_folds
+from hf_stabilizer.folds.cost import fold_cost
 from hf_stabilizer.folds.files import parts_of, write_folds
+from hf_stabilizer.folds.validating import _settings
 from hf_stabilizer.prediction import predict_rows
 from hf_stabilizer.records import write_atomically
 from hf_stabilizer.studies.members import folder_of
@@ -331,6 +333,31 @@ def test_the_pool_is_training_and_validation_rows_at_most_so_many(tmp_path: Path
     assert len(plan_folds({**config, "max_train_rows": 5}, folds=2).places) == 5
     filtered = plan_folds({**config, "filter": "text != 'good film'"}, folds=2)
     assert filtered.pool.rows["_source_row"].tolist() == [1, 2, 3, 4, 5, 0, 1, 2, 3]
+
+
+def test_groups_named_by_numbers_in_one_file_and_words_in_the_other(tmp_path: Path) -> None:
+    config = six(tmp_path / "six.csv", film=[1, 1, 2, 2, 3, 3])
+    more = [{"text": f"fine {n}", "label": "fresh", "film": f"x{n}"} for n in range(2)]
+    config["validation_file"] = written(tmp_path / "v.csv", more)
+    plan = plan_folds({**config, "group_column": "film"}, folds=2)
+    assert plan.pool.groups == ["1", "1", "2", "2", "3", "3", "x0", "x1"]
+
+
+def test_other_test_rows_are_another_cross_validation(tmp_path: Path) -> None:
+    """The runs have answered those of then: their answers would be scored by other labels."""
+    config = six(tmp_path / "six.csv")
+    marks = []
+    for label in ("fresh", "rotten"):
+        rows = [{"text": "a film", "label": label}, {"text": "a plot", "label": "fresh"}]
+        config["test_file"] = written(tmp_path / "t.csv", rows)
+        marks.append(_settings(plan_folds(config, folds=2), None, True, 1)["test_rows"])
+    assert marks[0] != marks[1]
+
+
+def test_a_dry_run_says_why_the_runs_would_fail(config: dict[str, Any]) -> None:
+    plan = plan_folds({**config, "averaging": "swa", "averaging_start": 50}, folds=2)
+    with pytest.raises(ConfigurationError, match="averaging"):
+        fold_cost(plan)
 
 
 def test_a_fold_without_a_rare_class_still_knows_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 
 from hf_stabilizer import ConfigurationError, DataError, EndpointGenerator, StudyError, synthesize
 from hf_stabilizer.cli import main
+from hf_stabilizer.cli.data_synthesize import _background
 from hf_stabilizer.data import DataArguments, load_splits
 from hf_stabilizer.synthesis.asking import TRIES
-from hf_stabilizer.synthesis.candidates import read_candidates
+from hf_stabilizer.synthesis.candidates import Candidate, read_candidates, write_candidates
 from hf_stabilizer.synthesis.checks import check_form, check_second_pass, find_repeats
 from hf_stabilizer.synthesis.generators import EndpointError, LocalGenerator
 from hf_stabilizer.synthesis.prompts import ANSWER, Questioner
@@ -159,6 +161,94 @@ def test_if_nothing_passes_the_reasons_are_told(config: dict[str, Any], tmp_path
 
     with pytest.raises(DataError, match=rf"none of {TRIES} candidates passed .*form {TRIES}"):
         synthesize(config, Parrot(), rows=1, output_dir=tmp_path / "out")
+
+
+def test_an_endpoint_that_is_down_from_the_start_can_be_asked_again(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(EndpointError, match="0 candidates"):
+        synthesize(config, Scripted(dies_at=0), rows=2, output_dir=tmp_path / "out")
+    assert synthesize(config, Scripted(), rows=2, output_dir=tmp_path / "out").kept == 2
+
+
+def test_whatever_a_generator_raises_the_answers_before_it_are_kept(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    class Breaking(Scripted):
+        def complete(
+            self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], *, seed: int
+        ) -> str:
+            if seed == 3:
+                raise IndexError("my own bug")
+            return super().complete(messages, schema, seed=seed)
+
+    with pytest.raises(IndexError, match="my own bug"):
+        synthesize(config, Breaking(), rows=2, output_dir=tmp_path / "out")
+    assert len(read_candidates(tmp_path / "out" / "candidates.jsonl")) == 3
+
+
+def test_separators_of_unicode_within_an_answer_part_no_lines(tmp_path: Path) -> None:
+    answer = "one\u2028two\u0085three\u2029four"
+    there = [Candidate(0, "good", (1,), None, answer, "", {"text": answer}, "")]
+    write_candidates(tmp_path / "candidates.jsonl", there)
+    assert read_candidates(tmp_path / "candidates.jsonl") == there
+
+
+def test_classes_called_by_numbers_may_be_answered_by_numbers() -> None:
+    found = check_form('{"text": "x", "answer": 1}', texts=["text"], choices=[], allowed=["1"])
+    assert found == ({"text": "x", ANSWER: "1"}, "")
+    assert check_second_pass('{"right": [1]}', "1") == ""
+    assert check_second_pass('{"right": [true]}', "1") == "second pass: True is right"
+
+
+@pytest.mark.parametrize("name", [ANSWER, "generator"])
+def test_a_column_that_would_be_written_over_is_refused(
+    name: str, config: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = pd.read_csv(config["train_file"])
+    rows[name] = [f"words {place}" for place in range(len(rows))]
+    rows.to_csv(config["train_file"], index=False)
+    config["text_columns"] = ["text", name]
+    generator = Scripted()
+    with pytest.raises(ConfigurationError, match=rf"{name}.* rename"):
+        synthesize(config, generator, rows=1, output_dir=tmp_path / "out")
+    assert generator.asked == []
+
+
+def test_other_rows_are_another_synthesis(config: dict[str, Any], tmp_path: Path) -> None:
+    """Candidates were held against the rows of then: one may repeat a row of now."""
+    synthesize(config, Scripted(), rows=2, output_dir=tmp_path / "out")
+    rows = pd.read_csv(config["train_file"])
+    rows.assign(text=rows.text + " again").to_csv(config["train_file"], index=False)
+    with pytest.raises(StudyError, match="rows_read is"):
+        synthesize(config, Scripted(), rows=2, output_dir=tmp_path / "out")
+
+
+def test_rows_that_a_study_learnt_from_are_not_replaced(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    """The study would take its finished runs for runs on the new rows."""
+    folder = tmp_path / "out"
+    synthesize(config, Scripted(), rows=2, output_dir=folder)
+    before = (folder / "data" / "synthetic.parquet").read_bytes()
+    (folder / "study").mkdir()
+    synthesize(config, Scripted(), rows=2, output_dir=folder)
+    with pytest.raises(StudyError, match="is of 20 training rows, and there would be 23 now"):
+        synthesize(config, Scripted(), rows=5, output_dir=folder)
+    assert (folder / "data" / "synthetic.parquet").read_bytes() == before
+
+
+def test_background_text_is_that_of_training_rows_alone(config: dict[str, Any]) -> None:
+    rows = pd.read_csv(config["train_file"])
+    rows["about"] = "background of " + rows.text
+    rows.to_csv(config["train_file"], index=False)
+    config["text_columns"] = ["text"]
+    arguments = DataArguments(
+        train_file=config["train_file"], validation_size=6, text_columns=["text"]
+    )
+    splits = load_splits(arguments, task="text-classification")
+    told = Namespace(background=None, background_column="about")
+    assert _background(told, config) == [f"background of {text}" for text in splits.train["text"]]
 
 
 @pytest.mark.parametrize(

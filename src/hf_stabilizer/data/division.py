@@ -39,7 +39,14 @@ class Part:
 
     def followed_by(self, other: Part) -> Part:
         """Returns these rows and then the others."""
-        frame = pd.concat([self.frame, other.frame], ignore_index=True)
+        first, second = self.frame.copy(), other.frame.copy()
+        for name in set(first.columns) & set(second.columns):
+            if pd.api.types.is_numeric_dtype(first[name]) != pd.api.types.is_numeric_dtype(
+                second[name]
+            ):  # 1, 2 in one file and "a1", "2" in the other are names in both.
+                for frame in (first, second):
+                    frame[name] = frame[name].astype(object).map(str, na_action="ignore")
+        frame = pd.concat([first, second], ignore_index=True)
         return Part(frame, [*self.labels, *other.labels])
 
     def without(self, places: Sequence[int]) -> Part:
