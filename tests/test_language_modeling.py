@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 from torch.nn.functional import cross_entropy
+from transformers import TrainerState
 
 from hf_stabilizer import run_study, train
 from hf_stabilizer.configuration import load_configuration
@@ -134,6 +135,27 @@ def test_masks_of_training_rows_do(config: dict[str, Any], models: dict[str, str
     words = sum(len(row["input_ids"]) - 2 for row in rows) * len(batches)
     drawn = sum(int((batch["labels"] != -100).sum()) for batch in batches)
     assert drawn / words == pytest.approx(0.15, abs=0.02)
+
+
+def test_masks_go_on_where_a_run_was_cut_off(
+    config: dict[str, Any], models: dict[str, str], tmp_path: Path
+) -> None:
+    """Batches are made ahead of their step: masks must not hang on the generator's state."""
+    saved = {"save_strategy": "steps", "save_steps": 2, "save_only_model": False, "max_steps": 5}
+    looks = {"load_best_model_at_end": False, "eval_strategy": "no", "evaluations_per_epoch": 0}
+    configuration = load_configuration({**of("masked-lm", config, models), **saved, **looks})
+    prepared = prepare_data(configuration)
+    folder = Path(config["output_dir"])
+    whole = build_trainer(configuration, folder, prepared, quiet=True)
+    whole.train()
+    resumed = build_trainer(configuration, folder, prepared, quiet=True)
+    resumed.train(resume_from_checkpoint=str(folder / "checkpoint-2"))
+    assert same_weights(whole.model, resumed.model)
+    rows = [prepared.train[place] for place in range(8)]
+    first = whole.data_collator(rows)["labels"]
+    assert torch.equal(first, whole.data_collator(rows)["labels"])
+    whole.callback_handler.on_epoch_begin(whole.args, TrainerState(epoch=2.0), whole.control)
+    assert not torch.equal(first, whole.data_collator(rows)["labels"])
 
 
 def test_a_batch_with_few_words_has_a_mask(config: dict[str, Any], models: dict[str, str]) -> None:

@@ -359,9 +359,14 @@ def test_every_check_has_a_case() -> None:
 # Tried by themselves below.
 ALONE = {
     *("average-left-behind", "averaging-refused", "dead-pooler", "freezing-refused"),
-    "loss-scaled-by-processes",
+    *("loss-scaled-by-processes", "loss-summed-over-batches"),
     *("clashing-options", "renamed-weights", "trained-head", "unknown-layers", "unseeded-head"),
 }
+
+
+def told_to_divide(model: nn.Module) -> nn.Module:
+    model.accepts_loss_kwargs = False
+    return model
 
 
 GOOD: dict[str, dict[str, Any]] = {
@@ -380,7 +385,10 @@ GOOD: dict[str, dict[str, Any]] = {
         "per_device_train_batch_size": 8,
         "base_batch_size": 16,
     },
-    "accumulated batches": {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2},
+    "accumulated batches of a model that divides": {
+        "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2,
+        "model": lambda: told_to_divide(tiny_bert()),
+    },
     "constant rate without warm-up": {"lr_scheduler_type": "constant", "warmup_steps": 0},
     "adafactor": {"optim": "adafactor"},
     "sgd": {"optim": "sgd"},
@@ -528,6 +536,34 @@ def test_several_processes(tmp_path: Path) -> None:
     args.average_tokens_across_devices = True
     gpt2 = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_embd=8, n_layer=1, n_head=1))
     assert check(Plan(gpt2, args, processes=2)) is None
+
+
+def test_losses_that_add_up_undivided(tmp_path: Path) -> None:
+    """The fact behind it, and the remedy: one step of SGD on 8 rows, at once and in four parts."""
+
+    def moved(model: nn.Module, batch: int, parts: int) -> torch.Tensor:
+        before = model.classifier.weight.detach().clone()
+        options = {"optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0, "max_steps": 1}
+        options |= {"per_device_train_batch_size": batch, "gradient_accumulation_steps": parts}
+        args = training_arguments(tmp_path, **options, lr_scheduler_type="constant")
+        transformers.Trainer(model, args, train_dataset=Rows(8)).train()
+        return model.classifier.weight.detach() - before
+
+    def still() -> nn.Module:
+        return tiny_bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+
+    at_once = moved(still(), 8, 1)
+    torch.testing.assert_close(moved(still(), 2, 4), 4 * at_once, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(moved(told_to_divide(still()), 2, 4), at_once, rtol=1e-4, atol=1e-6)
+    args = training_arguments(tmp_path, **{**SANE, "gradient_accumulation_steps": 4})
+    check = optimization.loss_summed_over_batches
+    finding = check(Plan(tiny_bert(), args))
+    assert finding is not None
+    assert finding.severity == "warning"
+    assert "gradients are 4 times as large" in finding.message
+    assert check(Plan(told_to_divide(tiny_bert()), args)) is None
+    gpt2 = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_embd=8, n_layer=1, n_head=1))
+    assert check(Plan(gpt2, args)) is None
 
 
 def test_freezing_for_a_while_that_the_callback_would_refuse(tmp_path: Path) -> None:

@@ -490,3 +490,15 @@ def test_feature_extraction_is_the_fitted_head_on_the_checkpoints_body(
     assert torch.equal(models[0].bert.pooler.dense.weight, torch.eye(16))
     assert runs[0].best_score == runs[1].best_score
     assert runs[0].best_score > 0.5
+
+
+def test_a_source_with_adapters_is_to_be_merged_first() -> None:
+    """Without them its blocks are those that it began with."""
+    adapters = peft.LoraConfig(target_modules=["query"], task_type="SEQ_CLS")
+    source = peft.get_peft_model(tiny_bert(1), adapters)  # type: ignore[arg-type]
+    target = tiny_bert(2)
+    before = {name: p.detach().clone() for name, p in target.named_parameters()}
+    with pytest.raises(ConfigurationError, match=r"merge_and_unload\(\) first"):
+        transfer_layers(source, target)
+    assert all(torch.equal(before[name], p) for name, p in target.named_parameters())
+    transfer_layers(source.merge_and_unload(), target)

@@ -123,6 +123,7 @@ def pair_names(
         tuple(n for n in dict.fromkeys(known.values()) if n not in taken and source.in_body(n)),
     )
     _check_alike(found, target.layers, num_layers)
+    _check_adapters(found)
     return found
 
 
@@ -169,6 +170,18 @@ def _check_alike(found: Pairing, layers: LayerMap, num_layers: int | None) -> No
             f"the source has nothing for {', '.join(empty)} of the target ({example!r} has no "
             "counterpart), so the two are not built alike; transfer between models of one "
             "architecture"
+        )
+
+
+def _check_adapters(found: Pairing) -> None:
+    """Refuses weights without what adapters have learnt beside them."""
+    adapted = {name.partition(".base_layer.")[0] for name in found.pairs.values()}
+    left = [n for n in found.unused if any(n.startswith(f"{owner}.") for owner in adapted)]
+    if left:
+        raise ConfigurationError(
+            f"the source learnt in adapters, which the target has no place for ({left[0]!r} and "
+            f"{len(left) - 1} more), so only what it began with would be copied; call its "
+            "merge_and_unload() first"
         )
 
 

@@ -30,6 +30,7 @@ def write(tmp_path: Path) -> Write:
             metric=settings.pop("metric", "accuracy"),
             greater_is_better=settings.pop("greater_is_better", True),
             best_score=score,
+            test_score=settings.pop("test_score", None),
             configuration={"learning_rate": 1e-4, "output_dir": folder, "seed": seed, **settings},
         )
         write_run(run, tmp_path / folder / "run.json")
@@ -95,6 +96,34 @@ def test_runs_know_which_procedure_made_them(write: Write, tmp_path: Path) -> No
     found = compare_runs([tmp_path / "labels", tmp_path / "alone"])
     assert found.differing == ("procedure",)
     assert [one.procedure for one in found.runs] == ["pseudo-label", "train"]
+
+
+def test_files_of_the_same_rows_are_the_same_setting(write: Write, tmp_path: Path) -> None:
+    """Each cross-validation writes its folds anew: its runs match those of another one."""
+    for name, rate, gain in (("one", 1e-4, 0.0), ("two", 2e-4, 0.1)):
+        for fold in (1, 2):
+            rows = tmp_path / name / f"fold{fold}.parquet"
+            rows.parent.mkdir(exist_ok=True)
+            rows.write_bytes(bytes([fold]) * 9)
+            keys = {"train_file": str(rows), "learning_rate": rate, "recipe": f"fold{fold}"}
+            write(f"{name}/{fold}", 0.5 + 0.01 * fold + gain, **keys)
+    found = compare_runs(tmp_path)
+    assert found.factors == (("learning_rate",), ("train_file",))
+    other = found.effects(["learning_rate"])[1]
+    assert other.differences == pytest.approx((0.1, 0.1))
+
+
+def test_scores_of_test_rows_beside_those_of_validation_rows_are_told_of(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("a", 0.9, test_score=0.7)
+    write("b", 0.8, weight_decay=0.1)
+    found = compare_runs(tmp_path)
+    assert found.cautions[0].startswith("the scores of 1 of 2 runs are of test rows")
+    assert "they do not compare" in render(found)
+    main(["compare", str(tmp_path)])
+    assert "Note: the scores of 1 of 2 runs" in capsys.readouterr().out
+    assert compare_runs(tmp_path / "a").cautions == compare_runs(tmp_path / "b").cautions == ()
 
 
 def test_a_run_that_is_named_twice_counts_once(write: Write, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def _compare(args: argparse.Namespace) -> None:
         write_page(found, args.output)
     if args.json:
         told = {"metric": found.metric, "differing": found.differing, "left_out": found.left_out}
+        told["cautions"] = found.cautions
         print(json.dumps({**told, "runs": found.to_records()}, indent=2))
         return
     console = Console()

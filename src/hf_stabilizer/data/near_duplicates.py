@@ -50,6 +50,12 @@ def normalized(text: str) -> str:
     return " ".join(words or text.split())
 
 
+def check_threshold(threshold: float) -> None:
+    """Raises ConfigurationError unless it is a similarity that texts can have, above 0."""
+    if not 0 < threshold <= 1:
+        raise ConfigurationError(f"threshold must be in (0, 1], got {threshold!r}")
+
+
 def near_duplicates(
     texts: Sequence[str], others: Sequence[str] | None = None, *, threshold: float = 0.8
 ) -> list[tuple[int, int, float]]:
@@ -77,8 +83,7 @@ def near_duplicates(
         >>> near_duplicates(["abcdef"], ["abcdefg", "abc"], threshold=0.5)
         [(0, 0, 0.6666666666666666)]
     """
-    if not 0 < threshold <= 1:
-        raise ConfigurationError(f"threshold must be in (0, 1], got {threshold!r}")
+    check_threshold(threshold)
     if not len(texts) or (others is not None and not len(others)):
         return []
     every = [normalized(text) for text in (*texts, *(others or ()))]

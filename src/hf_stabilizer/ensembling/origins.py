@@ -123,5 +123,8 @@ def _is_in(name: str, brought: set[str]) -> bool:
 
 def _ends(name: str) -> set[str]:
     """Returns a name with and without its first word, which must leave two or more."""
+    # transformers saves the norms of the first BERT models under the names that they came with.
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
+    name = name.replace("LayerNorm.beta", "LayerNorm.bias")
     rest = name.partition(".")[2]
     return {name, rest} if "." in rest else {name}

@@ -203,6 +203,23 @@ def loss_scaled_by_processes(plan: Plan) -> Finding | None:
     )
 
 
+def loss_summed_over_batches(plan: Plan) -> Finding | None:
+    """The Trainer leaves the loss of accumulated batches undivided, for the same wrong reason."""
+    batches, model = plan.args.gradient_accumulation_steps, plan.model
+    divides = getattr(model, "accepts_loss_kwargs", _takes_anything(model))
+    if batches == 1 or not divides or not _answers_per_row(model):
+        return None
+    return Finding(
+        "loss-summed-over-batches",
+        "warning",
+        f"gradient_accumulation_steps={batches} adds up the losses of {batches} batches undivided, "
+        f"for {type(model).__name__} does not use num_items_in_batch: gradients are {batches} "
+        "times as large, and max_grad_norm cuts them as much earlier",
+        "set model.accepts_loss_kwargs=False before the Trainer is made, or "
+        "gradient_accumulation_steps=1 with larger batches",
+    )
+
+
 def _takes_anything(model: nn.Module) -> bool:
     names = inspect.signature(model.forward).parameters.values()
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in names)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 BATCH = 16
-"""Candidates that are asked for before they are checked for repeats and written down."""
+"""Candidates at most that are asked for before they are checked for repeats and written down."""
 TRIES = 4
 """Candidates at most for each row that is wanted."""
 
@@ -51,7 +51,8 @@ class Writer:
         path = folder / "candidates.jsonl"
         found = read_candidates(path)
         while sum(one.reason == KEPT for one in found) < rows and len(found) < rows * TRIES:
-            count = min(BATCH, rows * TRIES - len(found))
+            lacking = rows - sum(one.reason == KEPT for one in found)
+            count = min(BATCH, max(lacking, parallel), rows * TRIES - len(found))
             asks = [self._questioner.ask(len(found) + place) for place in range(count)]
             batch, failure = self._answers(asks, parallel)
             found += self._checked(batch, found)
@@ -71,7 +72,7 @@ class Writer:
 
     def _answers(
         self, asks: Sequence[Ask], parallel: int
-    ) -> tuple[list[tuple[Ask, str, str]], Exception | None]:
+    ) -> tuple[list[tuple[Ask, str, str]], BaseException | None]:
         """Returns question, answer and second answer each, up to the first that had none."""
         done: list[tuple[Ask, str, str]] = []
         with ThreadPoolExecutor(parallel) as pool:
@@ -79,19 +80,21 @@ class Writer:
             for future in futures:
                 try:
                     done.append(future.result())
-                except Exception as error:  # Whatever a generator of one's own raises.
+                # Whatever a generator of one's own raises, and Ctrl-C: answers cost money.
+                except BaseException as error:
                     for waiting in futures:
                         waiting.cancel()
                     return done, error
         return done, None
 
     def _answer(self, ask: Ask) -> tuple[Ask, str, str]:
-        answer = self._generator.complete(ask.messages, ask.schema, seed=ask.number)
+        answer = _writable(self._generator.complete(ask.messages, ask.schema, seed=ask.number))
         row, reason = self._form(ask, answer)
         if reason or not self._second_pass:
             return ask, answer, ""
         messages, schema = self._questioner.second_pass(row)
-        return ask, answer, self._generator.complete(messages, schema, seed=ask.number)
+        second = self._generator.complete(messages, schema, seed=ask.number)
+        return ask, answer, _writable(second)
 
     def _form(self, ask: Ask, answer: str) -> tuple[dict[str, str], str]:
         return check_form(
@@ -125,3 +128,8 @@ class Writer:
                       reason or repeats[place])
             for place, (ask, answer, second, row, reason) in enumerate(judged)
         ]  # fmt: skip
+
+
+def _writable(text: str) -> str:
+    """Returns the text with halves of characters, which no file can hold, as question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -31,7 +31,7 @@ def read_object(answer: str) -> Mapping[str, Any] | None:
     while start >= 0:
         try:
             found, _ = json.JSONDecoder().raw_decode(answer, start)
-        except ValueError:
+        except (ValueError, RecursionError):  # No JSON, or nested beyond all measure.
             start = answer.find("{", start + 1)
         else:
             return found if isinstance(found, dict) else None
@@ -64,6 +64,8 @@ def check_form(
         if not isinstance(found.get(column), str) or not found[column].strip():
             return {}, f"form: no text in {column}"
     row = {column: found[column].strip() for column in (*texts, *choices)}
+    if any(_is_broken(text) for text in row.values()):
+        return {}, "form: half a character"
     right = _word(found.get(ANSWER))
     if right not in allowed:
         return {}, f"answer: {right!r} is none of {', '.join(allowed)}"
@@ -76,6 +78,11 @@ def _word(value: Any) -> Any:
     """A class that is called 1 is often written as a number."""
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if is_whole else value
+
+
+def _is_broken(text: str) -> bool:
+    """Whether a character is half of a pair, such as a broken emoji, which no file can hold."""
+    return any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def check_second_pass(answer: str, right: str) -> str:

@@ -116,7 +116,7 @@ class EndpointGenerator:
                 **cast("Any", {"response_format": form} if self._structured else {}),
                 **cast("Any", self._options),
             )
-        except OpenAIError as error:
+        except (OpenAIError, ValueError) as error:  # The latter where JSON breaks off.
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise EndpointError(
                 f"the endpoint {self._url!r} gave no answer in {self._tries} tries ({reason}); "

@@ -26,6 +26,7 @@ from hf_stabilizer.control_study import (
     write_recipe,
 )
 from hf_stabilizer.data import Splits, load_splits
+from hf_stabilizer.data.near_duplicates import check_threshold
 from hf_stabilizer.errors import (
     ConfigurationError,
     DataError,
@@ -156,6 +157,7 @@ def synthesize(
     check_choice(equal, EQUAL, name="equal")
     for name, value in (("rows", rows), ("examples", examples), ("parallel", parallel)):
         check_whole(value, "1 or more", name=name, least=1)
+    check_threshold(threshold)
     if runs is not None:
         check_whole(runs, "1 or more", name="runs", least=1)
     questioner, splits = _questioner(
@@ -215,7 +217,7 @@ def synthesize(
 def _mark(splits: Splits) -> str:
     """A mark of all rows: what was checked against others is another synthesis."""
     parts = (splits.train, splits.validation, splits.test)
-    told = json.dumps([None if rows is None else rows.to_dict() for rows in parts])
+    told = json.dumps([None if rows is None else rows.to_dict() for rows in parts], default=str)
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
@@ -237,6 +239,7 @@ def _check_study(folder: Path, rows: int) -> None:
 def _questioner(
     config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None, **asking: Any
 ) -> tuple[Questioner, Splits]:
+    check_whole(asking.get("seed", 0), "in [0, 2^32)", name="seed", most=LAST_SEED)
     configuration = load_configuration(config, overrides=overrides)
     task = configuration.model.task
     if task not in ("text-classification", "multiple-choice"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hf_stabilizer.scores import token_losses
 from hf_stabilizer.tasks.entropy import with_token_entropy
 from hf_stabilizer.tasks.losses import soft_cross_entropy
+from hf_stabilizer.tasks.masks import MaskingCollator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, Trainer, TrainingArguments
@@ -28,7 +29,10 @@ def make_trainer(prepared: PreparedTask, model: PreTrainedModel, **options: Any)
     import transformers
 
     if prepared.task != "seq2seq":
-        return transformers.Trainer(model=model, **options, **_sockets(prepared))
+        trainer = transformers.Trainer(model=model, **options, **_sockets(prepared))
+        if isinstance(trainer.data_collator, MaskingCollator):
+            trainer.data_collator.follow(trainer)
+        return trainer
     # The Seq2SeqTrainer (to transformers 5.23) takes all of the Trainer's arguments but this one,
     # which is read when the optimizer is made.
     optimizer = options.pop("optimizer_cls_and_kwargs", None)
@@ -40,9 +44,9 @@ def make_trainer(prepared: PreparedTask, model: PreTrainedModel, **options: Any)
         batch_size=args.per_device_eval_batch_size,
         max_length=args.generation_max_length,
     )
-    trainer = transformers.Seq2SeqTrainer(model=model, **options, **_sockets(prepared))
-    trainer.optimizer_cls_and_kwargs = optimizer
-    return trainer
+    writer = transformers.Seq2SeqTrainer(model=model, **options, **_sockets(prepared))
+    writer.optimizer_cls_and_kwargs = optimizer
+    return writer
 
 
 def _sockets(prepared: PreparedTask) -> dict[str, Any]:

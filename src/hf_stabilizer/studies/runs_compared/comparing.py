@@ -90,6 +90,17 @@ class RunComparison:
     left_out: tuple[str, ...]
     """Runs without a final score, a sentence each."""
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What makes these scores hard to compare, a sentence each."""
+        tested = sum(run.on_test_rows for run in self.runs)
+        if tested in (0, len(self.runs)):
+            return ()
+        return (
+            f"the scores of {tested} of {len(self.runs)} runs are of test rows, those of the "
+            "others the best on validation rows, which are too good: they do not compare",
+        )
+
     def values(self, run: ComparedRun, settings: Sequence[str]) -> tuple[str, ...]:
         """Returns the values of some settings as text."""
         return tuple(run.settings.get(setting, DEFAULT) for setting in settings)

@@ -7,6 +7,7 @@ anything else with a trainer_state.json     a run of any Trainer (`past_runs`)
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,8 @@ NOT_SETTINGS = frozenset(
     )
 )
 """Keys that say where a run lies, who watches it, and which seeds it has."""
+FILES = ("train_file", "validation_file", "test_file", "unlabelled_file")
+"""Keys whose files are held against one another: every procedure writes its own."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class ComparedRun:
     """The metric that decides: on test rows where there are any, else the best on validation."""
     settings: Mapping[str, str]
     """Every setting as text, the recipe's name and the procedure with them."""
+    on_test_rows: bool = False
+    """Whether the score is that of test rows."""
 
     @property
     def seeds(self) -> tuple[tuple[str, int], ...]:
@@ -70,12 +75,15 @@ def gather_runs(
     if greater_is_better is None:
         greater_is_better = _direction(metric, [run for _, run, _ in found])
     compared, left = [], []
+    files: dict[str, str] = {}
     for folder, run, made in found:
         score = _score(run, metric, greater_is_better)
         if score is None:
             left.append(f"{folder}: {run.reason or run.status}, without a score")
         else:
-            compared.append(ComparedRun(run, folder, made, score, _settings(run, made)))
+            on_test = run.metric == metric and run.test_score is not None
+            settings = _settings(run, made, files)
+            compared.append(ComparedRun(run, folder, made, score, settings, on_test))
     if not compared:
         raise StudyError(
             f"none of the {len(found)} runs has a final {metric}; name folders of finished runs"
@@ -145,10 +153,26 @@ def _score(run: Run, metric: str, greater_is_better: bool) -> float | None:
     return (max if greater_is_better else min)(scores) if scores else None
 
 
-def _settings(run: Run, made: str) -> dict[str, str]:
+def _settings(run: Run, made: str, files: dict[str, str]) -> dict[str, str]:
     values = {k: v for k, v in run.configuration.items() if k not in NOT_SETTINGS}
+    for key in FILES:
+        if isinstance(values.get(key), str):
+            values[key] = _first_alike(values[key], files)
     told = {"procedure": made, "recipe": run.recipe, **values}
     return {key: _text(value) for key, value in told.items() if value is not None}
+
+
+def _first_alike(path: str, known: dict[str, str]) -> str:
+    """Returns the first file that holds the same bytes; `known` tells path -> that file."""
+    if path not in known:
+        earlier = dict.fromkeys(known.values()) if Path(path).is_file() else ()
+        alike = (
+            other
+            for other in earlier
+            if Path(other).is_file() and filecmp.cmp(other, path, shallow=False)
+        )
+        known[path] = next(alike, path)
+    return known[path]
 
 
 def _text(value: Any) -> str:

@@ -48,6 +48,7 @@ def render(found: RunComparison) -> str:
     ]  # fmt: skip
     parts = [element("header", *head), _groups(found, decimals)]
     parts += [_setting(found, found.effects(name), x, decimals) for name in found.factors]
+    parts += [remark(f"Note: {sentence}.") for sentence in found.cautions]
     parts += [remark(f"Left out: {sentence}.") for sentence in found.left_out]
     page = Markup(
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -23,6 +23,8 @@ def print_comparison(found: RunComparison, console: Console) -> None:
     _print_groups(found, decimals, console)
     for factor in found.factors:
         _print_effects(found.effects(factor), decimals, console)
+    for sentence in found.cautions:
+        console.print(f"Note: {sentence}", markup=False, highlight=False, soft_wrap=True)
     for sentence in found.left_out:
         console.print(f"left out: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
