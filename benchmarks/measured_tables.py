@@ -198,29 +198,16 @@ def same_numbers(found: Mapping[str, Any]) -> str:
     return table(["script with one thread against the study", ""], rows)
 
 
-def arms(found: Mapping[str, Any]) -> str:
-    """Every arm against its control."""
-    return against_control(found["arms"])
-
-
 def against_control(found: Mapping[str, Any]) -> str:
     """Each recipe's mean and spread, and its difference to the first one."""
-    head = ["arm", "runs", "mean ± std", "against the control", "p by Holm", "better in"]
+    head = ["arm", "runs", "mean ± std", "against the control", "p", "better in"]
     rows = []
     for one in found["recipes"]:
         cells = [one["recipe"], str(one["n"]), f"{one['mean']:.4f} ± {one['std']:.4f}"]
         if "mean difference" in one:
-            cells += [_change(one), _p(one["p by Holm"]), f"{one['better in']:.0%}"]
+            cells += [*difference(one), f"{one['better in']:.0%}"]
         rows.append([*cells, *[""] * (len(head) - len(cells))])
     return f"{table(head, rows)}\n\n{clear_arms(found)}"
-
-
-def _change(one: Mapping[str, Any]) -> str:
-    mean = formats.number(one["mean difference"], 4, signed=True)
-    if not one["interval"]:
-        return mean
-    low, high = (formats.number(end, 4, signed=True) for end in one["interval"])
-    return f"{mean} [{low}, {high}]"
 
 
 def clear_arms(found: Mapping[str, Any]) -> str:
@@ -258,7 +245,12 @@ TABLES: dict[str, tuple[str, str, Callable[[Any], str]]] = {
     "bits": ("early-stopping.json", "real", bits),
     "speed": ("study-speed.json", "turns", speed),
     "same-numbers": ("study-speed.json", "check", same_numbers),
-    "arms": ("procedures.json", "arms", arms),
+    "arms": ("procedures.json", "arms", lambda found: against_control(found["arms"])),
+    "regularisers": (
+        "procedures.json",
+        "regularisers",
+        lambda found: against_control(found["regularisers"]),
+    ),
     "pre-training": ("procedures.json", "pre-training", pretraining),
     "pseudo-labels": (
         "procedures.json",

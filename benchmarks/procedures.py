@@ -33,10 +33,11 @@ from hf_stabilizer import (
 from hf_stabilizer.augmentation import DeleteWords, SwapWords, augment_data
 from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.data import load_splits
+from hf_stabilizer.errors import check_choice
 from hf_stabilizer.pseudo_labels.running import run_pseudo_labels
 from hf_stabilizer.recipes import load_recipe, read_yaml
 from hf_stabilizer.records import Run, versions, write_atomically
-from hf_stabilizer.studies.comparison import Comparison, comparisons
+from hf_stabilizer.studies.comparison import Comparison, compare, comparisons
 from hf_stabilizer.studies.statistics import sample_std
 from hf_stabilizer.studies.study import Study, run_folder
 from hf_stabilizer.studies.sweeps.sweeping import sweep
@@ -162,7 +163,9 @@ class Bench:
         }
         if (self.folder / "arms" / "study.json").exists():
             study = Study.from_folder(self.folder / "arms")
-            found["arms"] = judged(study.runs, study.recipes)
+            plain = tuple(name for name in study.recipes if name not in SETTINGS)
+            found["arms"] = judged(study.runs, plain)
+            found["regularisers"] = judged(study.runs, ("control", *SETTINGS))
             record = json.loads((self.folder / "pretrain" / "pretraining.json").read_text())
             names = ("perplexity_before", "perplexity_after", "texts", "steps")
             found["pre-training"] = {name: record[name] for name in names}
@@ -225,10 +228,11 @@ def heads(study: Study) -> dict[int, list[Run]]:
 
 def judged(runs: Sequence[Run], recipes: Sequence[str]) -> dict[str, Any]:
     """Every recipe's scores and its comparison with the first, p corrected by Holm's method."""
+    runs = [run for run in runs if run.recipe in recipes]
     found = {one.candidate: one for one in comparisons(runs, recipes)}
     return {
         "recipes": [
-            {"recipe": recipe, **_scores(runs, recipe), **_difference(found.get(recipe))}
+            {"recipe": recipe, **_scores(runs, recipe), **_difference(runs, found.get(recipe))}
             for recipe in recipes
         ],
         "runs": [
@@ -244,12 +248,16 @@ def _scores(runs: Sequence[Run], recipe: str) -> dict[str, Any]:
     return {"n": len(scores), "mean": float(np.mean(scores)), "std": sample_std(scores)}
 
 
-def _difference(one: Comparison | None) -> dict[str, Any]:
+def _difference(runs: Sequence[Run], one: Comparison | None) -> dict[str, Any]:
     if one is None:
         return {}
-    interval = [one.interval.low, one.interval.high] if one.interval else None
-    numbers = {"mean difference": one.mean_difference, "interval": interval}
-    return {**numbers, "p by Holm": one.p_value, "better in": one.superiority}
+    return {
+        "mean difference": one.mean_difference,
+        "interval": [one.interval.low, one.interval.high] if one.interval else None,
+        "p": compare(runs, one.baseline, one.candidate).p_value,
+        "p by Holm": one.p_value,
+        "better in": one.superiority,
+    }
 
 
 def _probabilities(outputs: Any) -> Any:
@@ -261,7 +269,7 @@ def _probabilities(outputs: Any) -> Any:
 def main() -> None:
     parts = ("arms", "pseudo-labels", "together", "folds")
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", choices=[*parts, []], default=list(parts))
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
     parser.add_argument("--judge", action="store_true", help="only judge what is there")
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--workers", type=int, default=2)
@@ -269,8 +277,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("results/procedures"))
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
+    for part in options.parts:
+        check_choice(part, parts, name="PART")
     bench = Bench(options.folder, runs=options.runs, workers=options.workers, steps=options.steps)
-    for part in () if options.judge else options.parts:
+    for part in () if options.judge else options.parts or parts:
         getattr(bench, part.replace("-", "_"))()
     write_atomically(options.output, json.dumps(bench.judge(), indent=2) + "\n")
 

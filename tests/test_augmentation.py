@@ -330,6 +330,11 @@ def test_what_models_wrote_is_not_written_again(splits, masked_model, tmp_path, 
     assert [file.stat().st_mtime_ns for file in files[:2]] == stamps
     assert CHUNK > 16
 
+    # What another setting or seed wrote is not taken for this one's.
+    for technique, seed in ((ReplaceTokens(masked_model, rate=0.0), 0), (technique, 1)):
+        again = augment(splits, [technique], seed=seed, folder=tmp_path / "chunks").train
+        assert again.to_dict() == augment(splits, [technique], seed=seed).train.to_dict()
+
 
 @pytest.mark.parametrize(
     ("make", "said"),

@@ -242,6 +242,16 @@ def test_the_command(tmp_path, capsys):
     }
 
 
+def test_a_report_does_not_overwrite_the_rows(tmp_path, capsys):
+    path = tmp_path / "rows.json"
+    learnable(4).to_json(path, orient="records")
+    before = path.read_bytes()
+    with pytest.raises(SystemExit):
+        main(["data", "check", str(path), "--output", str(path)])
+    assert "is the file that is read" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 def test_a_strict_check_fails_if_something_is_found(tmp_path, capsys):
     path = tmp_path / "rows.csv"
     learnable(30).to_csv(path)

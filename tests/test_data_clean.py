@@ -168,11 +168,29 @@ def test_the_command_writes_rows_and_what_it_did(tmp_path, capsys):
         ([], "name the file to write with --output"),
         (["--output", "x.txt"], "must end in one of .parquet"),
         (["--output", "rows.csv"], "is the file that is read"),
+        (["--output", "test.csv", "--drop-leaks", "test.csv"], "is the file that is read"),
+        (["--output", "more.csv"], "would overwrite 'more.json', which is none"),
     ],
 )
 def test_where_the_command_cannot_write(more, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    pd.DataFrame({"text": ["a long enough text"], "label": [1]}).to_csv("rows.csv")
+    rows = pd.DataFrame({"text": ["a long enough text"], "label": [1]})
+    rows.to_csv("rows.csv")
+    rows.to_csv("test.csv")
+    rows.to_json("more.json", orient="records")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(SystemExit):
         main(["data", "clean", "rows.csv", "--html", *more])
     assert said in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_cells_that_look_like_numbers_stay_as_they_stood(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("id,text,label,share\n007,<b>A</b> film,01,1\n008,,02,\n009,b film,02,0.50\n")
+    words = ["data", "clean", str(path), "--html", "--drop-empty", "--output"]
+    main([*words, str(tmp_path / "clean.csv")])
+    written = (tmp_path / "clean.csv").read_text()
+    assert written == "id,text,label,share\n007,A film,01,1\n009,b film,02,0.50\n"
+    main([*words, str(tmp_path / "clean.parquet")])
+    assert pd.read_parquet(tmp_path / "clean.parquet")["id"].tolist() == [7, 9]

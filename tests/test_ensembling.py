@@ -639,6 +639,33 @@ def test_predict_refuses_before_any_work(
         predict(two, rows[:0])
 
 
+def test_each_member_reads_its_own_column(
+    config: dict[str, Any], two: list[Path], tmp_path: Path
+) -> None:
+    values = {**config, "text_columns": ["title"]}
+    other = Path(write_member(tmp_path / "titles", values, head=2, noise=0.3, path=2))
+    rows = pd.DataFrame({"title": ["good film", "bad"], "text": ["a grim cast", "the warm tone"]})
+    alone = [predict_rows(member, rows) for member in (two[0], other)]
+    expected = np.mean(probabilities(np.stack(alone), SINGLE), axis=0)
+    names = ["probability_fresh", "probability_rotten"]
+    np.testing.assert_array_equal(predict([two[0], other], rows)[names], expected)
+    labelled = rows.assign(label=["fresh", "rotten"])
+    found = ensemble([two[0], other], rows=labelled).predictions
+    np.testing.assert_array_equal(found[names], expected)
+
+
+def test_a_row_without_text_is_told_before_any_model_is_asked(
+    two: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hf_stabilizer.ensembling import predicting
+
+    monkeypatch.setattr(predicting, "CHUNK", 2)
+    rows = pd.DataFrame({"text": ["good film", "bad", "grim", " "]})
+    with pytest.raises(DataError, match=r"1 of 4 rows have no text .* row 4"):
+        predict(two, rows, output=tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv.parts").exists()
+
+
 def test_several_labels_are_lists(tmp_path: Path) -> None:
     found = prediction_columns(np.array([[0.9, 0.6], [0.2, 0.5]]), MULTI, ["joy", "fear"])
     assert found["prediction"].tolist() == [["joy", "fear"], []]

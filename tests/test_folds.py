@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from hf_stabilizer import CrossValidation, cross_validate, train
 from hf_stabilizer.cli import main
@@ -20,6 +21,7 @@ from hf_stabilizer.folds.cost import fold_cost
 from hf_stabilizer.folds.files import parts_of, write_folds
 from hf_stabilizer.folds.validating import _settings
 from hf_stabilizer.prediction import predict_rows
+from hf_stabilizer.procedure import open_procedure
 from hf_stabilizer.records import write_atomically
 from hf_stabilizer.studies.members import folder_of
 from hf_stabilizer.studies.tracker_names import TrackerNames
@@ -218,6 +220,22 @@ def test_what_cannot_run_leaves_nothing_behind(config: dict[str, Any], tmp_path:
     with pytest.raises(ConfigurationError):
         validated({**config, "reinit_layers": 99}, tmp_path / "cv")
     assert not (tmp_path / "cv").exists()
+
+
+def test_a_second_command_takes_nothing_from_the_first(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    """The first has written its rows, and has no run yet."""
+    folder = tmp_path / "cv"
+    plan = plan_folds(config, folds=3)
+    open_procedure(folder, "cross-validate", _settings(plan, None, True, 1))
+    (folder / "study").mkdir()
+    with (
+        FileLock(folder / "study" / ".lock"),
+        pytest.raises(StudyError, match="another process works on the study"),
+    ):
+        validated(config, folder)
+    assert {path.name for path in folder.iterdir()} >= {"procedure.json", "rows", "study"}
 
 
 def test_a_fold_whose_runs_all_failed_is_named_and_tried_again(

@@ -75,7 +75,7 @@ def test_kept_rows_join_the_real_ones_with_their_provenance(
 ) -> None:
     generator = Scripted()
     done = synthesize(config, generator, rows=5, output_dir=tmp_path / "out")
-    assert (done.kept, done.asked) == (5, 16)
+    assert (done.kept, done.asked) == (5, 5)  # no question more than is needed
     rows = pd.read_parquet(tmp_path / "out" / "data" / "synthetic.parquet")
     real = pd.read_parquet(tmp_path / "out" / "data" / "train.parquet")
     pd.testing.assert_frame_equal(rows[: len(real)][["text", "label"]], real)
@@ -126,7 +126,7 @@ def test_without_second_pass_nothing_is_asked_twice(config: dict[str, Any], tmp_
     generator = Scripted(right="bad")
     options = {"rows": 4, "output_dir": tmp_path / "out", "second_pass": False}
     done = synthesize(config, generator, **options)
-    assert (done.kept, done.asked, len(generator.asked)) == (4, 16, 16)
+    assert (done.kept, done.asked, len(generator.asked)) == (4, 4, 4)
 
 
 def test_a_dead_endpoint_keeps_what_was_written_and_the_second_start_goes_on(
@@ -144,6 +144,64 @@ def test_a_dead_endpoint_keeps_what_was_written_and_the_second_start_goes_on(
     finished = Scripted()
     synthesize(config, finished, rows=20, output_dir=tmp_path / "cut")
     assert finished.asked == []
+
+
+def test_a_key_that_stops_it_keeps_what_was_answered(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    class Stopped(Scripted):
+        def complete(
+            self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], *, seed: int
+        ) -> str:
+            if len(self.asked) == 6:
+                raise KeyboardInterrupt
+            return super().complete(messages, schema, seed=seed)
+
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(config, Stopped(), rows=5, output_dir=tmp_path / "out")
+    assert len(read_candidates(tmp_path / "out" / "candidates.jsonl")) == 3
+    again = Scripted()
+    assert synthesize(config, again, rows=5, output_dir=tmp_path / "out").kept == 5
+    assert len(again.asked) == 4
+
+
+def test_halves_of_characters_are_written_down_and_thrown_away(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    class Broken(Scripted):
+        def complete(
+            self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], *, seed: int
+        ) -> str:
+            answer = super().complete(messages, schema, seed=seed)
+            return "\ud83d" if seed == 0 else answer
+
+    done = synthesize(config, Broken(), rows=2, output_dir=tmp_path / "out")
+    assert (done.kept, done.asked, dict(done.reasons)) == (2, 3, {"form": 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"threshold": 5}, r"threshold must be in \(0, 1\], got 5"),
+        ({"seed": -1}, r"seed must be a whole number in \[0, 2\^32\), got -1"),
+    ],
+)
+def test_slips_are_told_before_anything_is_asked(
+    options: dict[str, Any], said: str, config: dict[str, Any], tmp_path: Path
+) -> None:
+    generator = Scripted()
+    with pytest.raises(ConfigurationError, match=said):
+        synthesize(config, generator, rows=2, output_dir=tmp_path / "out", **options)
+    assert (generator.asked, (tmp_path / "out").exists()) == ([], False)
+
+
+def test_columns_that_json_cannot_hold_are_no_hindrance(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = pd.read_csv(config["train_file"]).assign(day=pd.Timestamp("2026-01-01"))
+    rows.to_parquet(tmp_path / "rows.parquet")
+    dated = {**config, "train_file": str(tmp_path / "rows.parquet"), "text_columns": ["text"]}
+    assert synthesize(dated, Scripted(), rows=1, output_dir=tmp_path / "out").kept == 1
 
 
 def test_another_seed_is_refused_in_the_same_folder(config: dict[str, Any], tmp_path: Path) -> None:
@@ -260,6 +318,8 @@ def test_background_text_is_that_of_training_rows_alone(config: dict[str, Any]) 
         ('{"q": "Why?", "A": "x", "B": 3, "answer": "A"}', "form: no text in B"),
         ('{"q": "Why?", "A": "x", "B": "X.", "answer": "A"}', "answer: two choices are the same"),
         ('{"q": "Why?", "A": "x", "B": "y", "answer": "C"}', "answer: 'C' is none of A, B"),
+        ('{"q": "Why \\ud83d?", "A": "x", "B": "y", "answer": "A"}', "form: half a character"),
+        ('{"q":' * 5000, "form: no JSON object"),
         ('Sure: {"q": "Why?", "A": "x", "B": "y", "answer": "B"}', ""),
     ],
 )
@@ -336,6 +396,7 @@ class _Standin(BaseHTTPRequestHandler):
 
     generator: Scripted
     failing = 0
+    cut_off = False
     seen: list[dict[str, Any]]
 
     def do_POST(self) -> None:  # the name that http.server calls
@@ -359,6 +420,7 @@ class _Standin(BaseHTTPRequestHandler):
                 "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
             }
         ).encode()
+        body = body[:30] if type(self).cut_off else body
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -406,6 +468,9 @@ def test_the_endpoint_is_asked_again_and_named_when_it_stays_silent(
     handler.failing = 1
     answer = EndpointGenerator(url, "m", tries=2).complete(question, schema, seed=0)
     assert json.loads(answer)[ANSWER] == "good"
+    handler.cut_off = True
+    with pytest.raises(EndpointError, match="gave no answer"):
+        EndpointGenerator(url, "m", tries=1).complete(question, schema, seed=0)
     handler.failing = 9
     with pytest.raises(EndpointError, match=f"the endpoint '{url}' gave no answer in 1 tries"):
         EndpointGenerator(url, "m", tries=1).complete(question, schema, seed=0)
@@ -454,5 +519,5 @@ def test_the_command_writes_rows(
     path.write_text(json.dumps(config))
     words = ["data", "synthesize", str(path), "--rows", "2", "--output-dir", str(tmp_path / "out")]
     main([*words, "--endpoint", standin[0], "--generator", "m", "--licence", "terms"])
-    assert "2 rows kept of 8 candidates" in capsys.readouterr().out
+    assert "2 rows kept of 2 candidates" in capsys.readouterr().out
     assert (tmp_path / "out" / "synthetic.yaml").read_text().startswith("# 2 rows more, written by")

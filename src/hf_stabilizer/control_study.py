@@ -71,8 +71,10 @@ def as_often(
     assert per_epoch
     assert own
     looks = min(args.evaluations_per_epoch, per_epoch)
-    if not looks or own == per_epoch:
+    if own == per_epoch:
         return {}
+    if not looks:
+        return _each_epoch(args, steps, per_epoch)
     between = per_epoch // looks
     is_even = per_epoch % looks == 0 and steps % between == 0
     # Saving at other steps than those with a look would be refused.
@@ -85,6 +87,16 @@ def as_often(
             "eval_steps": between,
         }
     return {"evaluations_per_epoch": max(1, looks * own // per_epoch)}
+
+
+def _each_epoch(args: StabilizerArguments, steps: int, per_epoch: int) -> dict[str, Any]:
+    """Returns the keys for looks that the Trainer itself takes at the end of each other epoch."""
+    if args.eval_strategy != "epoch" or steps % per_epoch:
+        return {}
+    keys = {"eval_strategy": "steps", "eval_steps": per_epoch}
+    if args.save_strategy == "epoch":
+        keys |= {"save_strategy": "steps", "save_steps": per_epoch}
+    return keys
 
 
 def write_recipe(path: Path, keys: Mapping[str, Any], *, comment: str, source: str) -> None:

@@ -103,7 +103,7 @@ def tokenise(
     if not len(frame):
         raise DataError("there are no rows to predict; hand in one or more")
     columns = columns_of(member, frame, text_columns, choice_columns)
-    texts = {name: _texts(frame, name) for name in (*columns.texts, *columns.choices)}
+    texts = {name: checked_texts(frame, name) for name in (*columns.texts, *columns.choices)}
     labels = {_NO_LABEL: [_any_label(member)] * len(frame)}
     dataset = Dataset.from_dict({**texts, **labels})
     splits = Splits(
@@ -249,7 +249,12 @@ def _any_label(member: Member) -> Any:
     return 0.0 if member.problem_type == "regression" else 0
 
 
-def _texts(frame: pd.DataFrame, column: str) -> list[str]:
+def checked_texts(frame: pd.DataFrame, column: str) -> list[str]:
+    """Returns the texts of a column.
+
+    Raises:
+        DataError: A row has none.
+    """
     cells = frame[column]
     texts = cells.astype(str)
     empty = (cells.isna() | (texts.str.strip() == "")).to_numpy()

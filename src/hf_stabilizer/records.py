@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -158,6 +158,21 @@ def check_file(path: Path, *, key: str, example: str) -> None:
             f"{str(path / example)!r}"
         )
     check_folder(path.parent, key=key)
+
+
+def check_spares(path: Path, read: Iterable[str | None], *, key: str) -> None:
+    """Raises ConfigurationError if writing the file would overwrite one that is read.
+
+    Args:
+        path: The file to be written.
+        read: Files that are read, as they were named; None: not named.
+        key: The option that names the file to be written.
+    """
+    for name in read:
+        if name is not None and path.exists() and Path(name).exists() and path.samefile(name):
+            raise ConfigurationError(
+                f"{key} {str(path)!r} is the file that is read; name another, so that it stays"
+            )
 
 
 def check_folder(folder: Path, *, key: str) -> None:

@@ -9,17 +9,18 @@ result are the very objects that were handed in.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.augmentation.mixing import MixRows
 from hf_stabilizer.augmentation.technique import Technique, draw_of
-from hf_stabilizer.data.near_duplicates import near_duplicates
+from hf_stabilizer.data.near_duplicates import check_threshold, near_duplicates
 from hf_stabilizer.data.splits import Splits
 from hf_stabilizer.errors import LAST_SEED, ConfigurationError, DataError, check_whole
 from hf_stabilizer.records import write_atomically
@@ -89,6 +90,7 @@ def augment(
     """
     check_whole(copies, "1 or more", name="copies", least=1)
     check_whole(seed, "in [0, 2^32)", name="seed", most=LAST_SEED)
+    check_threshold(threshold)
     _check_fit(splits, techniques)
     held_out = _held_out_texts(splits)
     parts, notes = [], []
@@ -159,7 +161,7 @@ class RowMap:
 
     def __call__(self, batch: dict[str, list[Any]], places: list[int]) -> dict[str, list[str]]:
         """Returns the changed columns."""
-        kept = None if self.folder is None else self._file(places)
+        kept = None if self.folder is None else self._file(batch, places)
         if kept is not None and kept.exists():
             found: dict[str, list[str]] = json.loads(kept.read_text(encoding="utf-8"))
             return found
@@ -177,9 +179,12 @@ class RowMap:
             logger.info(f"{self.technique.name}: {places[-1] + 1} of {len(self.rows)} rows")
         return changed
 
-    def _file(self, places: Sequence[int]) -> Path:
+    def _file(self, batch: Mapping[str, Sequence[Any]], places: Sequence[int]) -> Path:
+        """Returns where a chunk is kept; other texts, seeds or settings have other files."""
         assert self.folder is not None
-        return self.folder / f"{self.technique.name}-{self.copy}-{places[0]}-{len(places)}.json"
+        told = [self.technique.settings, self.seed, *(batch[column] for column in self.columns)]
+        mark = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+        return self.folder / f"{self.technique.name}-{self.copy}-{places[0]}-{mark}.json"
 
     def _draw(self, place: int, what: str) -> Any:
         return draw_of(self.seed, self.technique.name, self.copy, place, what)

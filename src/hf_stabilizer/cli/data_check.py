@@ -44,10 +44,12 @@ def _check(args: argparse.Namespace) -> None:
 
     from hf_stabilizer.data_quality import check_rows
     from hf_stabilizer.data_quality.view import print_report
-    from hf_stabilizer.records import check_file, write_atomically
+    from hf_stabilizer.records import check_file, check_spares, write_atomically
 
     if args.output is not None:
-        check_file(Path(args.output), key="--output", example="report.json")
+        output = Path(args.output)
+        check_file(output, key="--output", example="report.json")
+        check_spares(output, [args.source, args.out_of_fold], key="--output")
     report = check_rows(
         args.source,
         threshold=args.similarity,

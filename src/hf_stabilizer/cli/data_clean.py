@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,25 @@ def _clean(args: argparse.Namespace) -> None:
         print(f"note: {note}", file=sys.stderr)
     _print(cleaned)
     if output is not None and not args.dry_run:
-        _write(cleaned, output, args)
+        _write(_as_they_stood(cleaned, args.file, output, options), output, args)
+
+
+def _as_they_stood(
+    cleaned: Cleaned, file: str, output: Path, options: dict[str, Any] | None
+) -> Cleaned:
+    """Puts back the cells that reading a CSV file has made numbers of: 007 is not to become 7."""
+    from pandas.api.types import is_numeric_dtype
+
+    from hf_stabilizer.data.reading import read_file
+
+    numbers = [name for name in cleaned.frame if is_numeric_dtype(cleaned.frame[name])]
+    read_as = {".csv", ".tsv"} & {suffix.lower() for suffix in Path(file).suffixes}
+    if not numbers or not read_as or output.suffix != ".csv" or "dtype" in (options or {}):
+        return cleaned
+    cells = read_file(file, key="FILE", options={**(options or {}), "dtype": str}).frame
+    gone = {number - 1 for step in cleaned.steps if step.dropped for number in step.rows}
+    left = cells.drop(index=sorted(gone)).reset_index(drop=True)
+    return replace(cleaned, frame=cleaned.frame.assign(**{name: left[name] for name in numbers}))
 
 
 def _output(args: argparse.Namespace) -> Path | None:
@@ -92,7 +111,7 @@ def _output(args: argparse.Namespace) -> Path | None:
     Raises:
         ConfigurationError: None is named, or it cannot be written, or is the one that is read.
     """
-    from hf_stabilizer.records import check_file
+    from hf_stabilizer.records import check_file, check_spares
 
     if args.output is None:
         if args.dry_run:
@@ -104,11 +123,25 @@ def _output(args: argparse.Namespace) -> Path | None:
             f"--output must end in one of {', '.join(_WRITERS)}, got {args.output!r}"
         )
     check_file(path, key="--output", example="clean.parquet")
-    if path.exists() and Path(args.file).exists() and path.samefile(args.file):
-        raise ConfigurationError(
-            f"--output {args.output!r} is the file that is read; name another, so that it stays"
-        )
+    check_spares(path, [args.file, *(args.drop_leaks or [])], key="--output")
+    _check_record(path.with_suffix(".json"), args)
     return path
+
+
+def _check_record(beside: Path, args: argparse.Namespace) -> None:
+    """Raises ConfigurationError if the record would take the place of something else."""
+    if not beside.exists():
+        return
+    try:
+        there = json.loads(beside.read_text(encoding="utf-8"))
+        is_record = isinstance(there, dict) and {"file", "rows_before", "steps"} <= there.keys()
+    except (OSError, ValueError):
+        is_record = False
+    if not is_record:
+        raise ConfigurationError(
+            f"beside --output {args.output!r} the record of what was done would overwrite "
+            f"{str(beside)!r}, which is none; name another file"
+        )
 
 
 def _other_texts(files: list[str], options: Any, keys: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ divided rows as files there is nothing left to divide.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,10 @@ def write_splits(
         keys[f"{part}_file"] = None
         if its_rows is not None:
             path = folder / f"{part}.parquet"
-            spelled_out(its_rows, splits).to_parquet(str(path))
+            # Whole or not at all: the same command, given twice, may be reading it.
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            spelled_out(its_rows, splits).to_parquet(str(temporary))
+            temporary.replace(path)
             keys[f"{part}_file"] = str(path)
     return {
         **keys,

@@ -53,8 +53,8 @@ class Request:
     """What people call them."""
     table: pd.DataFrame
     """The rows."""
-    columns: Columns
-    """Which of their columns are read."""
+    columns: tuple[Columns, ...]
+    """Which of their columns each model reads; the choices are those of the first."""
     combine: str
     """How several models are combined."""
     weights: tuple[float, ...] | None
@@ -65,7 +65,13 @@ class Request:
     @property
     def label_names(self) -> tuple[str, ...] | None:
         """Of the classes or choices; None for numbers."""
-        return self.members[0].label_names or self.columns.choices or None
+        return self.members[0].label_names or self.columns[0].choices or None
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """All columns that are read, each once."""
+        texts = [name for columns in self.columns for name in columns.texts]
+        return tuple(dict.fromkeys([*texts, *self.columns[0].choices]))
 
     @property
     def chunks(self) -> list[range]:
@@ -80,8 +86,8 @@ class Request:
             "members": [str(member.folder.resolve()) for member in self.members],
             "member_weights": [of_weights(member.model_folder) for member in self.members],
             "rows": of_rows(self.table),
-            "text_columns": list(self.columns.texts),
-            "choice_columns": list(self.columns.choices),
+            "text_columns": [list(columns.texts) for columns in self.columns],
+            "choice_columns": list(self.columns[0].choices),
             "combine": self.combine,
             "weights": None if self.weights is None else list(self.weights),
             "batch_size": self.batch_size,
@@ -93,7 +99,7 @@ class Request:
         return {
             "members": list(self.names),
             "rows": len(self.table),
-            "columns": [*self.columns.texts, *self.columns.choices],
+            "columns": list(self.read),
             "labels": None if self.label_names is None else list(self.label_names),
             "combine": self.combine,
             "forward_passes": len(self.members)
@@ -130,9 +136,9 @@ def predict(
         combine: As in `ensemble`.
         weights: Likewise.
         batch_size: Rows per forward pass.
-        text_columns: The column of the text, or two; None: as the first run's configuration says,
-            else guessed from the usual names.
-        choice_columns: The same for the choices of multiple choice.
+        text_columns: The column of the text, or two; None: for each model as its run's
+            configuration says, else guessed from the usual names.
+        choice_columns: The same for the choices of multiple choice; None: as the first run says.
         progress: From the number of rows, counted once for each model, to a context that gives a
             function to call with how many more are done; None: silent.
 
@@ -202,12 +208,15 @@ def prepare_request(
     members = read_members(candidates)
     if weights is not None:
         checked_weights(weights, len(members))
-    columns = columns_of(members[0], table, text_columns, choice_columns)
+    first = columns_of(members[0], table, text_columns, choice_columns)
+    # Models that read other columns may speak together; of the choices the order is one.
+    choices = first.choices or None
+    others = [columns_of(member, table, text_columns, choices) for member in members[1:]]
     request = Request(
         members=tuple(members),
         names=tuple(candidate.name for candidate in candidates),
         table=table,
-        columns=columns,
+        columns=(first, *others),
         combine=combine,
         weights=None if weights is None else tuple(weights),
         batch_size=batch_size,
@@ -263,7 +272,11 @@ def _check_weights(candidates: Sequence[Candidate]) -> None:
 
 
 def _try_out(request: Request) -> None:
-    """Refuses before any work what could not be combined or written after it."""
+    """Refuses before any work what could not be asked, combined or written after it."""
+    from hf_stabilizer.prediction import checked_texts
+
+    for column in request.read:
+        checked_texts(request.table, column)
     classes = len(request.label_names or ("number",))
     outputs = np.zeros((len(request.members), 1, classes), np.float32)
     kind = kind_of(request.members[0])
@@ -314,17 +327,13 @@ def _asked(request: Request, place: int, parts: Path | None, advance: Progress) 
 def _say(request: Request, place: int, model: PreTrainedModel, chunk: range) -> Array:
     from hf_stabilizer.prediction import outputs_of, tokenise
 
-    member = request.members[place]
-    rows = request.table.iloc[chunk.start : chunk.stop]
-    try:
-        prepared = tokenise(
-            member,
-            rows,
-            text_columns=request.columns.texts,
-            choice_columns=request.columns.choices or None,
-        )
-    except DataError as error:
-        raise DataError(f"in rows {chunk.start + 1} to {chunk.stop}: {error}") from error
+    member, columns = request.members[place], request.columns[place]
+    prepared = tokenise(
+        member,
+        request.table.iloc[chunk.start : chunk.stop],
+        text_columns=columns.texts,
+        choice_columns=columns.choices or None,
+    )
     return outputs_of(model, prepared, member, batch_size=request.batch_size)
 
 

@@ -17,6 +17,7 @@ float64, and that heads must have begun at one place, is ours.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -162,7 +163,7 @@ def _cook(
     kitchen = _Kitchen(folder, taster, tell)
     alone = [kitchen.score([place]) for place in range(len(taster.members))]
     up = greater_is_better(taster.metric)
-    order = sorted(range(len(alone)), key=lambda place: -alone[place] if up else alone[place])
+    order = _best_first(alone, up)
     chosen = order if kind == "uniform" else _greedily(order, kitchen.score, up)
     score = kitchen.score(chosen)
     kitchen.serve(chosen)
@@ -182,6 +183,25 @@ def _cook(
     )
     procedure.ended(folder, **soup.to_records())
     return soup
+
+
+def _best_first(scores: Sequence[float], up: bool) -> list[int]:
+    """Returns places by score; one without a score comes last, and of equal ones the first first.
+
+    Raises:
+        ConfigurationError: None has a score.
+    """
+    if all(math.isnan(score) for score in scores):
+        raise ConfigurationError(
+            "no member has a score on the validation rows, each is not a number; choose another "
+            "metric, or other members"
+        )
+
+    def rank(place: int) -> tuple[bool, float]:
+        score = scores[place]
+        return (True, 0.0) if math.isnan(score) else (False, -score if up else score)
+
+    return sorted(range(len(scores)), key=rank)
 
 
 def _greedily(order: Sequence[int], score: Callable[[Sequence[int]], float], up: bool) -> list[int]:

@@ -184,7 +184,8 @@ def _table(
         table = asked.table()
         columns = columns_of(members[0], table)
         labels = _labels_in(table, members[0], asked.label_column, columns.choices)
-        return table, labels, "file", (columns.texts, columns.choices)
+        # Each member reads the texts that it was trained on; of the choices the order is one.
+        return table, labels, "file", ((), columns.choices)
     splits = rows_of_runs([candidate.name for candidate in candidates], members)
     part = asked.part or ("validation" if splits.test is None else "test")
     rows = getattr(splits, part)

@@ -24,7 +24,7 @@ from hf_stabilizer.folds.planning import ChooseOn, FoldPlan, plan_folds
 from hf_stabilizer.folds.record import FOLDS_FILE, KIND, STUDY, CrossValidation
 from hf_stabilizer.folds.scoring import conclude
 from hf_stabilizer.folds.tables import folds_table
-from hf_stabilizer.procedure import FILE, open_procedure
+from hf_stabilizer.procedure import FILE, open_procedure, read_procedure
 from hf_stabilizer.studies.executors.remote_folder import is_url
 from hf_stabilizer.studies.members import run_members
 from hf_stabilizer.studies.question import NOT_COMPARED
@@ -130,6 +130,7 @@ def cross_validate(
     folder = _folder(output_dir or plan.configuration.values.get("output_dir"))
     for fold in range(len(plan.names)):
         parts_of(plan, fold)  # what cannot be divided is told before anything is written
+    is_new = read_procedure(folder) is None
     procedure = open_procedure(folder, KIND, _settings(plan, fold_column, stratify, first_seed))
     if procedure.is_over and not retry_failed:
         return CrossValidation.from_folder(folder)
@@ -137,7 +138,8 @@ def cross_validate(
     values = plan.configuration.values
     members = write_folds(plan, folder / ROWS)
     folds_table(plan).to_parquet(folder / FOLDS_FILE, index=False)
-    with _forgotten_if_refused(folder):
+    # What was begun before is another start's, which may be at work in this very moment.
+    with _forgotten_if_refused(folder) if is_new else contextlib.nullcontext():
         study = run_members(
             {key: values[key] for key in plan.configuration.given if key != "output_dir"},
             members,

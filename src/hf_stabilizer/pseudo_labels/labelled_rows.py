@@ -40,6 +40,7 @@ from hf_stabilizer.pseudo_labels.teachers import (
     Teachers,
     guarded_by,
     refuse_seen,
+    tell_of_near,
     what_was_learnt,
 )
 
@@ -117,7 +118,7 @@ def label_rows(
     names = (*columns.texts, *columns.choices)
     label = label_column or _label_column(teachers)
     check_names([*names, label])
-    guarded = _guarded(teachers, names, held_out, labelled)
+    guarded = _guarded(teachers, names, held_out, labelled, options.similarity)
     source = sampled_rows(len(unlabelled), sampling_rate, seed=options.seed)
     rows = unlabelled.iloc[source].reset_index(drop=True)
     judged = judge(teachers.outputs(rows, columns, batch_size=options.batch_size), teachers.kind)
@@ -185,6 +186,7 @@ def _guarded(
     columns: Sequence[str],
     held_out: Rows | Sequence[Rows] | None,
     labelled: Rows | Sequence[Rows] | None,
+    similarity: float,
 ) -> Guarded:
     """Returns the texts to guard; refuses teachers that learnt rows which judge."""
     true = [text for rows in several(labelled) for text in texts_of(rows, columns)]
@@ -197,6 +199,7 @@ def _guarded(
         return Guarded(guarded.held_out, tuple(true) or guarded.labelled)
     judging = [text for rows in several(held_out) for text in texts_of(rows, columns)]
     refuse_seen(teachers, learnt, judging, true)
+    tell_of_near(teachers, learnt, judging, true, similarity=similarity)
     return Guarded(tuple(judging), tuple(true))
 
 

@@ -9,6 +9,7 @@ a fold score the last weights, and choose none. The test rows are let be.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from hf_stabilizer.pseudo_labels.question import Question
 from hf_stabilizer.records import write_atomically
 
 if TYPE_CHECKING:
+    import pandas as pd
     from datasets import Dataset
 
 logger = logging.getLogger(__name__)
@@ -92,11 +94,19 @@ def _fold(plan: FoldPlan, fold: int) -> Part:
     return Part(plan.names[fold], splits, keys, pool.splits.test)
 
 
-def written(part: Part, folder: Path) -> Part:
-    """Writes the rows of a part where they are not, and returns it with the keys to them.
+def fingerprint(parts: Sequence[Part], unlabelled: pd.DataFrame) -> str:
+    """Returns a short text that other rows, or the same in another order, do not have.
 
-    A procedure keeps the rows that it began with.
+    What was written of the rows is read by some stages and not by others, so that a procedure that
+    went on with changed files would hold students against a control on other rows.
     """
+    rows = [[its.to_dict() for its in (part.splits.train, *part.held_out)] for part in parts]
+    said = [rows, [part.splits.groups for part in parts], unlabelled.to_dict("list")]
+    return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()[:16]
+
+
+def written(part: Part, folder: Path) -> Part:
+    """Writes the rows of a part where they are not, and returns it with the keys to them."""
     record = folder / "keys.json"
     if not record.is_file():
         keys = write_splits(replace(part.splits, unlabelled=None), folder)

@@ -10,6 +10,7 @@ Imports transformers by way of the configuration.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,8 +34,14 @@ KIND = "pseudo-label"
 CONTROL = "control"
 LONG_CONTROL = "control-as-long"
 TREATED = "pseudo-labelled"
+_WORDS: Mapping[Kind, str] = {
+    "classes": "one class",
+    "labels": "several classes",
+    "choices": "one of its choices",
+    "number": "a number",
+}
 ONLY_LABELS = ("labelling", "sampling_rate")
-"""Settings that may change as long as nothing was labelled."""
+"""Settings that may change as long as no student was trained."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +84,19 @@ class Question:
         return {key: self.configuration.values[key] for key in sorted(keys)}
 
     def check_rows(self, splits: Splits) -> None:
-        """Checks the rules against what a row is given, where teachers are trained here.
+        """Checks rules, and teachers that are there already, against what a row is given.
 
         Raises:
             ConfigurationError: They do not go together.
         """
         kind: Kind = "labels" if splits.multi_label else KINDS[self.configuration.model.task]
+        if not isinstance(self.teachers, int):
+            found = read_teachers(self.teachers).in_order_of(splits.label_names)
+            if found.kind != kind:
+                raise ConfigurationError(
+                    f"the teacher {found.names[0]!r} gives a row {_WORDS[found.kind]}, and the "
+                    f"rows have {_WORDS[kind]}; name other teachers, or train them here"
+                )
         self.options.check(kind, teachers=self.count, label_names=splits.label_names)
 
     def settings(self) -> dict[str, Any]:
@@ -192,19 +206,32 @@ def _check_teachers(question: Question) -> None:
         )
 
 
-def open_question(question: Question, folder: Path) -> None:
+def open_question(question: Question, folder: Path, *, rows: str) -> None:
     """Opens the folder of the procedure for this question.
 
-    As long as nothing was labelled, the rules may change: a threshold that kept nothing costs no
-    teacher.
+    As long as no student was trained, the rules may change: a threshold that kept nothing costs no
+    teacher. What some arms or folds were given by the old rules is then labelled anew.
+
+    Args:
+        question: What is asked.
+        folder: Folder of the procedure.
+        rows: Fingerprint of all rows.
 
     Raises:
-        StudyError: The folder holds another question, or other files.
+        StudyError: The folder holds another question, or other files, or was begun with other rows.
     """
-    there, settings = read_procedure(folder), question.settings()
-    if there is not None and there.kind == KIND and not any(folder.glob("labels/*/*.json")):
+    there, settings = read_procedure(folder), {**question.settings(), "rows": rows}
+    if there is not None and there.kind == KIND and not _has_students(folder):
         relaxed = {key: settings[key] for key in ONLY_LABELS}
-        there = replace(there, settings={**there.settings, **relaxed})
-        if there.settings == settings:
-            there.ended(folder)  # with no outcome yet
+        kept = replace(there, settings={**there.settings, **relaxed})
+        if kept.settings == settings != there.settings:
+            # First, so that nothing that the old rules labelled is ever taken for the new ones'.
+            shutil.rmtree(folder / "labels", ignore_errors=True)
+            kept.ended(folder)  # with no outcome yet
     open_procedure(folder, KIND, settings)
+
+
+def _has_students(folder: Path) -> bool:
+    """Whether a run has begun that learns, or may learn, what was labelled."""
+    later = (path for path in folder.glob("teachers/round-*") if path.name != "round-1")
+    return (folder / "study").exists() or any(later)

@@ -20,7 +20,7 @@ from rich.console import Console
 from hf_stabilizer.errors import check_whole
 from hf_stabilizer.procedure import read_procedure
 from hf_stabilizer.pseudo_labels.curve import rate_points, write_curve
-from hf_stabilizer.pseudo_labels.parts import read_parts, written
+from hf_stabilizer.pseudo_labels.parts import fingerprint, read_parts, written
 from hf_stabilizer.pseudo_labels.question import Question, TeachersAsked, ask, open_question
 from hf_stabilizer.pseudo_labels.scoring import compare_students, conclude
 from hf_stabilizer.pseudo_labels.stages import (
@@ -100,7 +100,8 @@ def run_pseudo_labels(
     afterwards. With folds each fold has teachers of its own, which never saw its validation rows.
 
     Killed and started again it repeats nothing that was finished. With other settings it is
-    refused, but as long as nothing was labelled the rules of labelling may change.
+    refused, and so are other rows; but as long as no student was trained the rules of labelling
+    may change.
 
     Args:
         config: Path of a YAML file, or a mapping with the same keys; `unlabelled_file` in it.
@@ -185,7 +186,7 @@ def open_workshop(
     parts = read_parts(question)
     unlabelled = read_unlabelled_rows(question, parts[0])
     question.check_rows(parts[0].splits)
-    open_question(question, folder)
+    open_question(question, folder, rows=fingerprint(parts, unlabelled))
     rows = tuple(written(part, folder / "rows" / part.name) for part in parts)
     return Workshop(question, folder, rows, unlabelled, console, engine)
 

@@ -188,7 +188,7 @@ def _write_labels(
 ) -> None:
     question, splits = workshop.question, part.splits
     found = label_rows(
-        read_teachers(teachers),
+        read_teachers(teachers).in_order_of(splits.label_names),
         workshop.unlabelled,
         question.options,
         sampling_rate=question.arms[arm],

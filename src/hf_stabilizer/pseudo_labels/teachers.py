@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hf_stabilizer.data.near_duplicates import normalized
+from hf_stabilizer.data.near_duplicates import near_duplicates, normalized
 from hf_stabilizer.errors import ConfigurationError, DataError, StabilizerError, first_line
 from hf_stabilizer.prediction import Member, predict_rows, read_member
 from hf_stabilizer.pseudo_labels.held_out import Guarded, texts_of
@@ -49,7 +49,8 @@ class Teachers:
     kind: Kind
     """What they give a row."""
     label_names: tuple[str, ...] | None
-    """Names of the classes in the order of the first teacher; None but for classes."""
+    """Names of the classes, in the order of the first teacher unless another is asked for; None but
+    for classes."""
 
     @property
     def names(self) -> list[str]:
@@ -71,6 +72,24 @@ class Teachers:
             )
             found.append(its[:, self._order(member)])
         return np.stack(found)
+
+    def in_order_of(self, names: Sequence[str] | None) -> Teachers:
+        """Returns the same, with the classes in the order that the rows of the students have.
+
+        Probabilities are told apart by their place alone.
+
+        Raises:
+            ConfigurationError: The classes are others.
+        """
+        if self.label_names is None or names is None or self.label_names == tuple(names):
+            return self
+        if sorted(self.label_names) != sorted(names):
+            raise ConfigurationError(
+                f"the teacher {self.names[0]!r} knows the classes {', '.join(self.label_names)}, "
+                f"and the rows have {', '.join(names)}; a student learns the classes of its "
+                "teachers: name other teachers, or train them here"
+            )
+        return replace(self, label_names=tuple(names))
 
     def _order(self, member: Member) -> Any:  # Any: whatever indexes an axis
         """Places of the first teacher's classes among those of another."""
@@ -240,6 +259,39 @@ def refuse_seen(
                 f"the weights of the teacher {member.name!r} were chosen by {chosen} of "
                 f"{len(judging)} held-out texts: scores on these rows will be a little "
                 "optimistic; test rows judge"
+            )
+
+
+def tell_of_near(
+    teachers: Teachers,
+    learnt: Sequence[Learnt | None],
+    held_out: Sequence[str],
+    labelled: Sequence[str],
+    *,
+    similarity: float,
+) -> None:
+    """Warns of teachers that learnt near duplicates of held-out rows, which students do not learn.
+
+    Args:
+        teachers: Who was asked.
+        learnt: What each of them learnt, as far as it is known.
+        held_out: Texts of the rows that students are scored on.
+        labelled: Texts of the rows that students learn with their true labels.
+        similarity: Least similarity of a near duplicate.
+    """
+    own, found = _plain(labelled), {}
+    for member, its in zip(teachers.members, learnt, strict=True):
+        if its is None:
+            continue
+        if its.train not in found:  # Teachers of one round learnt the same.
+            more = [text for text in its.labelled if normalized(text) not in own]
+            pairs = near_duplicates(more, held_out, threshold=similarity)
+            found[its.train] = len({place for _, place, _ in pairs})
+        if found[its.train]:
+            logger.warning(
+                f"the teacher {member.name!r} learnt near duplicates of {found[its.train]} of "
+                f"{len(held_out)} held-out texts, which the students do not learn: scores on these "
+                "rows may be too good"
             )
 
 

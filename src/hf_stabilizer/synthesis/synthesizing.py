@@ -28,6 +28,7 @@ from hf_stabilizer.control_study import (
 from hf_stabilizer.data import Splits, load_splits
 from hf_stabilizer.data.near_duplicates import check_threshold
 from hf_stabilizer.errors import (
+    LAST_SEED,
     ConfigurationError,
     DataError,
     StudyError,
