@@ -331,9 +331,9 @@ def test_what_models_wrote_is_not_written_again(splits, masked_model, tmp_path, 
     assert CHUNK > 16
 
     # What another setting or seed wrote is not taken for this one's.
-    for technique, seed in ((ReplaceTokens(masked_model, rate=0.0), 0), (technique, 1)):
-        again = augment(splits, [technique], seed=seed, folder=tmp_path / "chunks").train
-        assert again.to_dict() == augment(splits, [technique], seed=seed).train.to_dict()
+    for other, seed in ((ReplaceTokens(masked_model, rate=0.0), 0), (technique, 1)):
+        again = augment(splits, [other], seed=seed, folder=tmp_path / "chunks").train
+        assert again.to_dict() == augment(splits, [other], seed=seed).train.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -407,6 +407,32 @@ def test_the_procedure_compares_with_its_own_control(config, tmp_path):
         augment_data(config, **options, copies=2)
 
 
+@pytest.mark.parametrize(
+    "slip",
+    [{"threshold": 5}, {"copies": 0}, {"techniques": []}, {"techniques": [SwapWords()] * 2}],
+)
+def test_a_slip_leaves_no_folder_that_refuses_the_next_start(slip, config, tmp_path):
+    options = {"techniques": [DeleteWords(0.5)], **slip}
+    with pytest.raises(ConfigurationError):
+        augment_data(config, output_dir=tmp_path / "more", **options)
+    assert not (tmp_path / "more").exists()
+
+
+def test_other_rows_that_judge_are_another_procedure(config, tmp_path):
+    rows = pd.read_csv(config["train_file"])
+    rows[:24].to_csv(tmp_path / "held.csv", index=False)
+    rows[24:].to_csv(tmp_path / "train.csv", index=False)
+    files = {
+        "train_file": str(tmp_path / "train.csv"),
+        "validation_file": str(tmp_path / "held.csv"),
+    }
+    config = {**config, **files, "validation_size": None, "test_size": None}
+    augment_data(config, [DeleteWords(0.5)], output_dir=tmp_path / "more")
+    rows[:20].to_csv(tmp_path / "held.csv", index=False)
+    with pytest.raises(StudyError, match="rows is"):
+        augment_data(config, [DeleteWords(0.5)], output_dir=tmp_path / "more")
+
+
 def test_a_plan_writes_nothing(config, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     plan = plan_augmentation(config, [DeleteWords(0.5), SwapWords(0.5)], copies=3, runs=4)
@@ -414,6 +440,14 @@ def test_a_plan_writes_nothing(config, tmp_path):
     assert (plan.train_rows, plan.new_rows, plan.model_texts, plan.runs) == (32, 192, 0, 8)
     assert [name for name, _, _ in plan.examples] == ["delete"] * 3 + ["swap"] * 3
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_option_that_no_method_heeds_is_refused(capsys):
+    words = ["data", "augment", "config.yaml", "--method", "delete", "swap", "--dry-run"]
+    with pytest.raises(SystemExit):
+        main([*words, "--top-k", "3"])
+    said = "--top-k has no effect on delete, swap; it is for replace"
+    assert said in capsys.readouterr().err
 
 
 def test_the_command(config, tmp_path, capsys, masked_model, monkeypatch):

@@ -334,7 +334,11 @@ def test_a_letter_that_names_a_column_means_that_column(tmp_path: Path) -> None:
     ("task", "labels", "message"),
     [
         (CLASSES, ["a", None, "b", "a"], r"1 of 4 rows .* have no label .* \(the first is row 2\)"),
-        (CLASSES, [0.5, 1.0, 1.0, 0.0], "fractions such as .*0.5.*; set task: text-regression"),
+        (
+            CLASSES,
+            [0.5, 1.0, 1.0, 0.0],
+            "fractions such as 0.5, which .* set task: text-regression",
+        ),
         (CLASSES, ["a", "a", "a", "a"], "hold the label a only .* needs two or more"),
         (CLASSES, ["a", "b", "c", "d"], "every row .* has a label of its own"),
         (CLASSES, ["[0, 1, 0]", "[1, 0, 0]"] * 2, "names a label twice; list the labels"),

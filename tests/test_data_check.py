@@ -58,6 +58,15 @@ def test_repeats_worked_out_by_hand():
     assert not report.is_clean
 
 
+def test_rows_that_say_the_same_thousands_of_times_are_no_millions_of_pairs():
+    from hf_stabilizer.data_quality.repeats import _near
+
+    texts = ["a rather good film", "a rather good films"] * 2000
+    pairs = _near(texts, 0.8)
+    assert {later for _, later, _ in pairs} == set(range(1, 4000))
+    assert len(pairs) < 4000
+
+
 def test_clean_rows_are_called_clean():
     report = check_rows(learnable())
 

@@ -132,6 +132,19 @@ def test_what_cannot_be_right_is_refused(options, error, said):
         run(["a", "b"], **options)
 
 
+def test_texts_that_are_categories_are_cleaned():
+    texts = pd.Categorical(["<b>x</b>", "y y"])
+    frame = pd.DataFrame({"text": texts, "label": ["a", "b"]})
+    cleaned = clean_rows(frame, html=True, text_columns=["text"])
+    assert cleaned.frame["text"].tolist() == ["x", "y y"]
+
+
+def test_lists_are_no_texts():
+    frame = pd.DataFrame({"text": [["a", "b"], ["c"]], "label": ["a", "b"]})
+    with pytest.raises(DataError, match="column 'text' holds lists"):
+        clean_rows(frame, html=True, text_columns=["text"])
+
+
 def test_conflicts_need_labels():
     with pytest.raises(DataError, match="drop_conflicts needs labels"):
         clean_rows(pd.DataFrame({"text": ["a", "b"]}), drop_conflicts=True)

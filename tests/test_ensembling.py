@@ -639,6 +639,13 @@ def test_predict_refuses_before_any_work(
         predict(two, rows[:0])
 
 
+def test_an_ensemble_of_folds_cannot_be_asked(answers: Any, tmp_path: Path) -> None:
+    chances, labels = answers
+    ensemble([write_folds(tmp_path / "a", chances[0], labels)], output_dir=tmp_path / "both")
+    with pytest.raises(ConfigurationError, match="is an ensemble of cross-validations"):
+        predict(tmp_path / "both", pd.DataFrame({"text": ["good"]}))
+
+
 def test_each_member_reads_its_own_column(
     config: dict[str, Any], two: list[Path], tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from hf_stabilizer import ConfigurationError, DataError, StudyError, pseudo_label, run_pseudo_labels
 from hf_stabilizer.cli import main
@@ -191,6 +192,67 @@ def test_teachers_outside_are_guarded_by_their_own_configuration(
         pseudo_label(teacher, learnt, threshold=None, held_out=[], labelled=learnt)
 
 
+@pytest.fixture
+def teacher(done: PseudoLabelOutcome, tmp_path: Path) -> Path:
+    """A trained model that does not say what it learnt, for other hands to change."""
+    (first, *_) = sorted(done.folder.glob("teachers/round-1/runs/teacher/*"))
+    return Path(shutil.copytree(first / "model", tmp_path / "teacher"))
+
+
+def rename_classes(model: Path, names: tuple[str, str]) -> None:
+    """Lets a model call its classes otherwise."""
+    said = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    said["id2label"] = dict(enumerate(names))
+    said["label2id"] = {name: place for place, name in enumerate(names)}
+    (model / "config.json").write_text(json.dumps(said), encoding="utf-8")
+
+
+def test_soft_labels_of_a_teacher_outside_have_the_order_of_the_rows(
+    keys: dict[str, Any], teacher: Path, tmp_path: Path
+) -> None:
+    rename_classes(teacher, ("rotten", "fresh"))
+    rules = {"threshold": None, "soft": True, "allow_missing_classes": True}
+    found = labelled_by(keys, tmp_path / "out", teachers=str(teacher), labelling=rules)
+    rows = pd.read_parquet(found["pseudo-labelled"].file)
+    taught = rows[rows["pseudo_labelled"]]
+    for probabilities, label in zip(taught["probabilities"], taught["label"], strict=True):
+        assert ("fresh", "rotten")[int(probabilities.argmax())] == label
+
+
+def test_a_teacher_outside_with_other_classes_is_refused_before_anything_is_written(
+    keys: dict[str, Any], teacher: Path, tmp_path: Path
+) -> None:
+    rename_classes(teacher, ("fresh", "stale"))
+    sentence = "knows the classes fresh, stale, and the rows have fresh, rotten"
+    with pytest.raises(ConfigurationError, match=sentence):
+        run(keys, tmp_path / "out", teachers=str(teacher))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_that_diverged_is_named(teacher: Path) -> None:
+    weights = load_file(teacher / "model.safetensors")
+    weights["classifier.bias"].fill_(float("nan"))
+    save_file(weights, teacher / "model.safetensors", metadata={"format": "pt"})
+    rows = pd.DataFrame({"text": ["a good film"]})
+    with pytest.raises(DataError, match=r"teacher' puts out what is not a number"):
+        pseudo_label(teacher, rows, **LOOSE)
+
+
+def test_a_teacher_that_learnt_near_duplicates_of_rows_that_judge_is_named(
+    done: PseudoLabelOutcome, caplog: pytest.LogCaptureFixture
+) -> None:
+    (teacher, *_) = sorted(done.folder.glob("teachers/round-1/runs/teacher/*"))
+    learnt = pd.read_parquet(done.folder / "rows" / "train.parquet")[["text"]]
+    unlabelled = pd.DataFrame({"text": [text for text, _ in make_rows(4, seed=5)]})
+    rules: dict[str, Any] = {"threshold": None, "allow_missing_classes": True}
+    judging = learnt.head(3)["text"] + "s"
+    near = pd.DataFrame({"text": judging})
+    pseudo_label(teacher, unlabelled, held_out=near, labelled=learnt, **rules)
+    assert "near duplicates" not in caplog.text
+    pseudo_label(teacher, unlabelled, held_out=near, labelled=learnt.tail(5), **rules)
+    assert "learnt near duplicates of 3 of 3 held-out texts" in caplog.text
+
+
 # --- by fold ------------------------------------------------------------------------------------
 
 
@@ -274,6 +336,7 @@ def test_students_of_a_round_teach_the_next(keys: dict[str, Any], tmp_path: Path
 
 
 FILE = Path("rows.parquet")
+LOOSE: dict[str, Any] = {"threshold": None, "allow_missing_classes": True}
 
 
 @pytest.mark.parametrize("rows", [33, 50, 91, 320])
@@ -285,6 +348,17 @@ def test_students_are_looked_at_where_the_control_is(keys: dict[str, Any], rows:
     assert (student["max_steps"], student["eval_steps"]) == (16, 4)
     assert student["isolate_evaluations"]
     assert long_control(question, part, rows) == {}
+
+
+def test_looks_that_the_trainer_takes_each_epoch_stay_where_the_control_has_them(
+    keys: dict[str, Any],
+) -> None:
+    every: dict[str, Any] = {"eval_strategy": "epoch", "save_strategy": "epoch"}
+    question = ask({**keys, **every})
+    (part,) = read_parts(question)
+    student = student_keys(question, part, FILE, 320)
+    assert (student["max_steps"], student["eval_steps"], student["save_steps"]) == (16, 4, 4)
+    assert student["eval_strategy"] == student["save_strategy"] == "steps"
 
 
 @pytest.mark.parametrize(("rows", "looks"), [(40, 3), (64, 6), (72, 6)])
@@ -363,6 +437,11 @@ def test_a_gain_of_longer_training_is_no_gain_of_pseudo_labels() -> None:
         ({}, {"equal": "step"}, "equal must be one of steps, epochs, got 'step'"),
         ({}, {"teachers": 1, "agreement": True}, "agreement needs two teachers or more"),
         ({}, {"treshold": 0.9}, "unknown option 'treshold'; did you mean threshold"),
+        (
+            {},
+            {"launcher": "torchrun --nproc_per_node 2"},
+            "how many steps an epoch .* set max_steps",
+        ),
         ({}, {"runs": 0}, "runs must be a whole number from 1 up, got 0"),
     ],
 )
@@ -390,6 +469,39 @@ def test_a_threshold_that_kept_nothing_costs_no_teacher(
     assert found["pseudo-labelled"].told["kept"] > 20
 
 
+def test_rules_may_change_as_long_as_no_student_was_trained(
+    keys: dict[str, Any], tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"teachers": 1, "sampling_rate": [0.02, 1.0]}
+    labels = tmp_path / "labels" / "round-1"
+    labelled_by(keys, tmp_path, **asked, labelling=LOOSE)
+    (teacher,) = tmp_path.glob("teachers/round-1/runs/*/*/run.json")
+    before = teacher.stat().st_mtime_ns
+    (labels / "rate-1.json").unlink()  # as if the rules had kept nothing for the second arm
+    labelled_by(keys, tmp_path, **asked, labelling={**LOOSE, "soft": True})
+    assert teacher.stat().st_mtime_ns == before
+    for arm in ("rate-0.02", "rate-1"):
+        assert "probabilities" in pd.read_parquet(labels / f"{arm}.parquet").columns
+    (tmp_path / "study").mkdir()
+    with pytest.raises(StudyError, match=r"labelling\.soft is True there and False here"):
+        labelled_by(keys, tmp_path, **asked, labelling=LOOSE)
+
+
+@pytest.mark.parametrize("key", ["train_file", "unlabelled_file"])
+def test_other_rows_in_the_same_files_are_refused(
+    keys: dict[str, Any], tmp_path: Path, key: str
+) -> None:
+    file = tmp_path / "rows.csv"
+    rows = pd.read_csv(keys[key])
+    rows.to_csv(file, index=False)
+    open_workshop(ask({**keys, key: str(file)}), tmp_path / "out", {}, Console(quiet=True))
+    open_workshop(ask({**keys, key: str(file)}), tmp_path / "out", {}, Console(quiet=True))
+    rows["text"] = rows["text"] + " again"
+    rows.to_csv(file, index=False)
+    with pytest.raises(StudyError, match="holds another pseudo-label: rows is"):
+        open_workshop(ask({**keys, key: str(file)}), tmp_path / "out", {}, Console(quiet=True))
+
+
 def test_a_plan_says_stages_and_cost_and_writes_nothing(
     keys: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,6 +517,8 @@ def test_a_plan_says_stages_and_cost_and_writes_nothing(
         ("rate-1", 3, 92),
     ]
     assert plan.seconds > 0
+    fixed = plan_pseudo_labels({**keys, "max_steps": 5}, equal="epochs")
+    assert [stage.name for stage in fixed.stages][2:] == ["control", "pseudo-labelled"]
     assert list(tmp_path.iterdir()) == []
 
 

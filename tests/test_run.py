@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from hf_stabilizer import train
+from hf_stabilizer import preflight, prepare_model, train
+from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.errors import ConfigurationError, DataError
 from hf_stabilizer.outcome import Outcome, read_evaluations
 from hf_stabilizer.records import read_run
+from hf_stabilizer.run import heed, load_parts, prepare_data
+from tests.tiny import write_member
 
 
 def test_a_run_is_recorded_and_its_model_loads_anywhere(config: dict[str, Any]) -> None:
@@ -191,3 +194,25 @@ def test_a_secret_is_not_written(config: dict[str, Any]) -> None:
     folder = Path(config["output_dir"])
     for name in ("configuration.yaml", "run.json"):
         assert "hf_secret" not in (folder / name).read_text()
+
+
+def test_layers_over_a_trained_head_are_drawn_from_the_head_seed(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = write_member(tmp_path / "whole", config) / "model"
+    keys = {**config, "model_name_or_path": str(whole), "reinit_layers": 1, "data_seed": 1}
+
+    def start(head_seed: int, seed: int) -> dict[str, Any]:
+        configuration = load_configuration({**keys, "head_seed": head_seed, "seed": seed})
+        prepared = prepare_data(configuration)
+        model, args = load_parts(configuration, tmp_path / "out", prepared, quiet=True)
+        heed(preflight(model, args, prepared.train))
+        return {
+            name: value.clone() for name, value in prepare_model(model, args).named_parameters()
+        }
+
+    first, same, other = start(5, 1), start(5, 2), start(6, 1)
+    assert all(first[name].equal(same[name]) for name in first)
+    differing = [name for name in first if not first[name].equal(other[name])]
+    assert any("layer.1" in name for name in differing)
+    assert not any("classifier" in name for name in differing)

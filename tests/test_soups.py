@@ -235,6 +235,8 @@ def test_fitted_heads_have_no_seed(config: dict[str, Any], tmp_path: Path) -> No
         check_origins(runs(fit_head=True, reinit_layers=1))
     with pytest.raises(ConfigurationError, match="head_seed 1 and 2"):
         check_origins(runs(fit_head=True, reinit_pooler=True))
+    with pytest.raises(ConfigurationError, match="head_seed 1 and 2"):
+        check_origins(runs(fit_head=True, transfer_layers=1))
     fitted = runs(fit_head=True, fit_head_scale=0.5)[0]
     with pytest.raises(ConfigurationError, match=r"fit_head_scale is 0\.3 and 0\.5"):
         check_origins([runs(fit_head=True, fit_head_scale=0.3, seed=5)[1], fitted])
@@ -290,3 +292,20 @@ def test_the_command(
     with pytest.raises(SystemExit):
         main([*words, "--combine", "mean_logit", "--output-dir", str(tmp_path / "soup")])
     assert "--combine is not for --soup" in capsys.readouterr().err
+
+
+def test_a_member_without_a_score_is_never_the_first() -> None:
+    scores = [0.5, float("nan"), 0.9, 0.5]
+    assert soups._best_first(scores, True) == [2, 0, 3, 1]
+    assert soups._best_first(scores, False) == [0, 3, 2, 1]
+    with pytest.raises(ConfigurationError, match="no member has a score"):
+        soups._best_first([float("nan")] * 2, True)
+
+
+def test_a_body_that_was_drawn_is_no_start_of_one_that_was_trained(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = read_member(write_member(tmp_path / "all", config))
+    bare = read_member(write_member(tmp_path / "none", {**config, "transfer_layers": 0}))
+    with pytest.raises(ConfigurationError, match="transfer_layers is None and 0"):
+        check_origins([whole, bare])

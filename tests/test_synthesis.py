@@ -20,11 +20,11 @@ from hf_stabilizer.data import DataArguments, load_splits
 from hf_stabilizer.synthesis.asking import TRIES
 from hf_stabilizer.synthesis.candidates import Candidate, read_candidates, write_candidates
 from hf_stabilizer.synthesis.checks import check_form, check_second_pass, find_repeats
-from hf_stabilizer.synthesis.generators import EndpointError, LocalGenerator
+from hf_stabilizer.synthesis.generators import EndpointError, LocalGenerator, _encoded
 from hf_stabilizer.synthesis.prompts import ANSWER, Questioner
 from hf_stabilizer.synthesis.quality import measure
 from hf_stabilizer.synthesis.synthesizing import plan_synthesis
-from tests.tiny import save_tiny
+from tests.tiny import save_tiny, tiny_tokenizer
 
 WORDS = (
     *("amber", "basil", "cedar", "delta", "ember", "fable", "grove"),
@@ -183,6 +183,7 @@ def test_halves_of_characters_are_written_down_and_thrown_away(
     ("options", "said"),
     [
         ({"threshold": 5}, r"threshold must be in \(0, 1\], got 5"),
+        ({"examples": 0}, "examples must be a whole number 1 or more, got 0"),
         ({"seed": -1}, r"seed must be a whole number in \[0, 2\^32\), got -1"),
     ],
 )
@@ -241,7 +242,7 @@ def test_whatever_a_generator_raises_the_answers_before_it_are_kept(
             return super().complete(messages, schema, seed=seed)
 
     with pytest.raises(IndexError, match="my own bug"):
-        synthesize(config, Breaking(), rows=2, output_dir=tmp_path / "out")
+        synthesize(config, Breaking(), rows=4, output_dir=tmp_path / "out")
     assert len(read_candidates(tmp_path / "out" / "candidates.jsonl")) == 3
 
 
@@ -476,6 +477,8 @@ def test_the_endpoint_is_asked_again_and_named_when_it_stays_silent(
         EndpointGenerator(url, "m", tries=1).complete(question, schema, seed=0)
     with pytest.raises(ConfigurationError, match="endpoint must be an address"):
         EndpointGenerator("localhost", "m")
+    with pytest.raises(ConfigurationError, match=r"temperature must be 0 or more, got -1"):
+        EndpointGenerator(url, "m", temperature=-1)
 
 
 def test_a_causal_model_here_writes_the_same_for_the_same_seed(tmp_path: Path) -> None:
@@ -490,6 +493,13 @@ def test_a_causal_model_here_writes_the_same_for_the_same_seed(tmp_path: Path) -
     assert LocalGenerator(str(tiny_causal)).licence == "mit"
     with pytest.raises(EndpointError, match="no causal language model can be loaded"):
         LocalGenerator(str(tiny_causal / "nowhere")).complete(question, {}, seed=0)
+
+
+def test_a_chat_template_writes_the_mark_of_the_beginning_itself() -> None:
+    tokenizer, question = tiny_tokenizer(), [{"role": "user", "content": "good film"}]
+    assert _encoded(tokenizer, question)["input_ids"].tolist() == [[2, 13, 7, 3]]
+    tokenizer.chat_template = "[CLS] {{ messages[0]['content'] }}"
+    assert _encoded(tokenizer, question)["input_ids"].tolist() == [[2, 13, 7]]
 
 
 def test_the_command_shows_the_first_question_and_writes_nothing(

@@ -492,6 +492,7 @@ def test_feature_extraction_is_the_fitted_head_on_the_checkpoints_body(
     assert runs[0].best_score > 0.5
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_a_source_with_adapters_is_to_be_merged_first() -> None:
     """Without them its blocks are those that it began with."""
     adapters = peft.LoraConfig(target_modules=["query"], task_type="SEQ_CLS")

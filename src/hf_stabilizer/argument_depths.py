@@ -43,3 +43,8 @@ def pooler_choice(args: StabilizerArguments) -> str:
     """Returns what becomes of the pooler: "true", "false", "identity" or "auto"."""
     default = "true" if args.reinit_layers or keeps_lowest(args) else "false"
     return args.reinit_pooler or default
+
+
+def draws_layers(args: StabilizerArguments) -> bool:
+    """Whether anything beside a new head is drawn: blocks, or the pooler."""
+    return bool(args.reinit_layers) or keeps_lowest(args) or pooler_choice(args) != "false"

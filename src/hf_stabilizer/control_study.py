@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
+from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.records import write_atomically
 
 if TYPE_CHECKING:
@@ -24,6 +25,31 @@ if TYPE_CHECKING:
 CONTROL = "control"
 EQUAL = ("steps", "epochs")
 """What the runs with and without have in common."""
+
+
+def check_countable(configuration: Configuration, launcher: str | None) -> None:
+    """Checks that the steps of the runs can be told beforehand, so that they can be made equal.
+
+    Args:
+        configuration: That of the control.
+        launcher: Command line that trains each run in several processes; None: in one.
+
+    Raises:
+        ConfigurationError: They depend on how many devices a run is given.
+
+    Example:
+        >>> from hf_stabilizer.configuration import load_configuration
+        >>> keys = {"model_name_or_path": "m", "max_steps": 9}
+        >>> check_countable(load_configuration(keys), "torchrun")
+    """
+    args = configuration.arguments(output_dir="unused")
+    if args.max_steps > 0 or (launcher is None and args.n_gpu <= 1):
+        return
+    devices = "launcher starts" if launcher else f"runs are given of {args.n_gpu} GPUs"
+    raise ConfigurationError(
+        "control and treated runs are to be equally long, and how many steps an epoch has depends "
+        f"on how many processes or devices {devices}; set max_steps, which all of them take"
+    )
 
 
 def equal_steps(configuration: Configuration, before: int, after: int) -> dict[str, Any]:

@@ -33,10 +33,12 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
+from hf_stabilizer.argument_depths import draws_layers
 from hf_stabilizer.arguments import (
     StabilizerArguments,
     drop_needless_head_seed,
     find_layers,
+    offer_head_seed,
     prepare_model,
     skip_fitting,
     stabilize,
@@ -270,7 +272,10 @@ def load_parts(
     complete_arguments(args, prepared, model)
     if args.transfer_from is not None:
         check_tokenizer(args.transfer_from, prepared.tokenizer)
-    drop_needless_head_seed(model, args, find_layers(model, args))
+    if draws_layers(args):
+        offer_head_seed(args)  # They are drawn from it, whether or not the head is.
+    else:
+        drop_needless_head_seed(model, args, find_layers(model, args))
     return model, args
 
 

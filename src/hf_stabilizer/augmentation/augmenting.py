@@ -88,10 +88,7 @@ def augment(
         >>> more.validation is splits.validation, more.train["augmented_by"][-1]
         (True, 'delete')
     """
-    check_whole(copies, "1 or more", name="copies", least=1)
-    check_whole(seed, "in [0, 2^32)", name="seed", most=LAST_SEED)
-    check_threshold(threshold)
-    _check_fit(splits, techniques)
+    check_augmentation(splits, techniques, copies=copies, seed=seed, threshold=threshold)
     held_out = _held_out_texts(splits)
     parts, notes = [], []
     if keep_originals:
@@ -106,9 +103,30 @@ def augment(
     return _joined(splits, parts, notes)
 
 
-def _check_fit(splits: Splits, techniques: Sequence[Technique]) -> None:
+def check_augmentation(
+    splits: Splits, techniques: Sequence[Technique], *, copies: int, seed: int, threshold: float
+) -> None:
+    """Raises ConfigurationError if `augment` would not take these; before anything is written."""
+    check_whole(copies, "1 or more", name="copies", least=1)
+    check_whole(seed, "in [0, 2^32)", name="seed", most=LAST_SEED)
+    check_threshold(threshold)
+    _check_techniques(techniques)
+    _check_fit(splits, techniques)
+
+
+def _check_techniques(techniques: Sequence[Technique]) -> None:
     if not techniques:
         raise ConfigurationError("techniques is empty; name one or more, e.g. DeleteWords(0.1)")
+    told = [technique.settings for technique in techniques]
+    for technique in techniques:
+        if told.count(technique.settings) > 1:
+            raise ConfigurationError(
+                f"techniques names {technique.name} twice with the same settings, which would give "
+                "the same rows twice; for more rows set copies"
+            )
+
+
+def _check_fit(splits: Splits, techniques: Sequence[Technique]) -> None:
     for column in splits.text_columns:
         if not isinstance(splits.train[0][column], str):
             raise ConfigurationError(

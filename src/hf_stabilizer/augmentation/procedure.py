@@ -14,9 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_stabilizer.augmentation.augmenting import AUGMENTED_BY, augment
+from hf_stabilizer.augmentation.augmenting import AUGMENTED_BY, augment, check_augmentation
 from hf_stabilizer.augmentation.technique import Technique, draw_of
-from hf_stabilizer.control_study import EQUAL, compare_with_control, equal_steps, write_recipe
+from hf_stabilizer.control_study import (
+    EQUAL,
+    check_countable,
+    compare_with_control,
+    equal_steps,
+    write_recipe,
+)
 from hf_stabilizer.data import Splits, load_splits, write_splits
 from hf_stabilizer.errors import check_choice, check_whole
 from hf_stabilizer.procedure import open_procedure
@@ -150,7 +156,10 @@ def augment_data(
         check_whole(runs, "1 or more", name="runs", least=1)
     folder = Path(output_dir)
     configuration = load_configuration(config, overrides=overrides)
+    if equal == "steps" and runs is not None:
+        check_countable(configuration, study.get("launcher"))
     splits = _load(configuration)
+    check_augmentation(splits, techniques, copies=copies, seed=seed, threshold=threshold)
     settings = {
         "configuration": {k: v for k, v in configuration.recorded.items() if k != "output_dir"},
         "techniques": [technique.settings for technique in techniques],
@@ -206,8 +215,10 @@ def _first(splits: Splits) -> Splits:
 
 
 def _rows_mark(splits: Splits) -> str:
-    """A mark of the training rows: a file that has changed is another procedure."""
-    return f"{draw_of(splits.train.to_dict()).getrandbits(64):x}"
+    """A mark of all rows: a file that has changed, one that judges too, is another procedure."""
+    parts = (splits.train, splits.validation, splits.test)
+    told = [None if rows is None else rows.to_dict() for rows in parts]
+    return f"{draw_of(*told).getrandbits(64):x}"
 
 
 def _augmented_keys(richer: Splits, folder: Path, keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from hf_stabilizer.augmentation import Technique
 
 METHODS = ("delete", "swap", "mask", "replace", "back-translate", "summarize", "mix")
+# Option -> the methods that heed it, and its default.
+_HEEDED: dict[str, tuple[tuple[str, ...], str | int | None]] = {
+    "with_model": (("mask", "replace", "back-translate", "summarize"), None),
+    "back_model": (("back-translate",), None),
+    "prefix": (("back-translate", "summarize"), ""),
+    "back_prefix": (("back-translate",), ""),
+    "top_k": (("replace",), 10),
+    "mix_how": (("mix",), "append"),
+}
 _ADVICE = "what helps at 0.1 can harm at 0.3"
 
 
@@ -91,6 +100,7 @@ def _augment(args: argparse.Namespace) -> None:
     from hf_stabilizer.recipes import read_yaml
 
     speak_plainly()
+    _check_used(args)
     values = read_yaml(Path(args.config))
     techniques = _techniques(args, {**values, **args.overrides})
     console = Console()
@@ -125,6 +135,16 @@ def _augment(args: argparse.Namespace) -> None:
         print_study(done.study, console)
         print(f"\nReport: {done.folder / 'study' / 'report.html'}")
     print(f"recipe: {done.recipe}\ncontrol: {done.control}")
+
+
+def _check_used(args: argparse.Namespace) -> None:
+    """Raises ConfigurationError if an option is given that none of the methods heeds."""
+    for option, (methods, default) in _HEEDED.items():
+        if getattr(args, option) != default and not {*methods} & {*args.method}:
+            raise ConfigurationError(
+                f"--{option.replace('_', '-')} has no effect on {', '.join(args.method)}; it is "
+                f"for {', '.join(methods)}"
+            )
 
 
 def _show_plan(args: argparse.Namespace, techniques: list[Technique], console: Console) -> None:

@@ -95,7 +95,7 @@ def _as_they_stood(
 
     from hf_stabilizer.data.reading import read_file
 
-    numbers = [name for name in cleaned.frame if is_numeric_dtype(cleaned.frame[name])]
+    numbers = [str(name) for name in cleaned.frame if is_numeric_dtype(cleaned.frame[name])]
     read_as = {".csv", ".tsv"} & {suffix.lower() for suffix in Path(file).suffixes}
     if not numbers or not read_as or output.suffix != ".csv" or "dtype" in (options or {}):
         return cleaned

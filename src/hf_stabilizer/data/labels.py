@@ -94,9 +94,10 @@ def _read_classes(table: Table, columns: Columns) -> list[Any]:
     if any(isinstance(cell, list | tuple | np.ndarray) for cell in rows):
         return [_class_list(cell, names, table, column) for cell in rows]
     if pd.api.types.is_float_dtype(cells) and (cells % 1 != 0).any():
+        fraction = float(cells[cells % 1 != 0].iloc[0])
         raise DataError(
             f"label_column {columns.label!r} of {table.origin} holds fractions such as "
-            f"{cells[cells % 1 != 0].iloc[0]!r}, which are no classes; set task: text-regression"
+            f"{fraction!r}, which are no classes; set task: text-regression"
         )
     labels = [_class_name(cell, names) for cell in rows]
     if len(labels) > 2 and len(set(labels)) == len(labels):

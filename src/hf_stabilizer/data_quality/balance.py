@@ -34,7 +34,8 @@ def find_rare(counts: Mapping[str, Mapping[str, int]], *, least: int) -> Iterato
                 remedy="find more rows of them, join classes, or leave them out with the "
                 "configuration key filter",
                 examples=tuple(
-                    RowExample((), name, f"{rows} row{'' if rows == 1 else 's'}") for name, rows in list(rare.items())[:5]
+                    RowExample((), name, f"{rows} row{'' if rows == 1 else 's'}")
+                    for name, rows in list(rare.items())[:5]
                 ),
             )
 

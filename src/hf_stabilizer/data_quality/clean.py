@@ -168,6 +168,9 @@ class _Work:
     def __init__(self, frame: pd.DataFrame, read: Source, drop_rows: Sequence[int]):
         self.frame, self.read = frame.copy(), read
         self.columns = [*read.columns.texts, *read.columns.choices]
+        for column in self.columns:  # A category takes no text that is none of its own.
+            if isinstance(self.frame[column].dtype, pd.CategoricalDtype):
+                self.frame[column] = self.frame[column].astype(object)
         self.left = list(range(len(frame)))  # Places of the rows that are left.
         self.steps: list[CleaningStep] = []
         if drop_rows:

@@ -40,7 +40,7 @@ def find_repeats(split: str, rows: ReadRows, *, threshold: float) -> Iterator[Da
     equals = groups_of_equals(rows.texts)
     if equals:
         yield _duplicates(split, rows, equals)
-    pairs = _unequal(rows, near_duplicates(rows.texts, threshold=threshold))
+    pairs = _near(rows.texts, threshold)
     if pairs:
         yield _near_duplicates(split, rows, pairs, threshold)
     conflicts = [group for group in equals if rows.labels and _differ(rows.labels, group)]
@@ -152,15 +152,23 @@ def _leak(
     )
 
 
-def _unequal(rows: ReadRows, pairs: list[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
-    """The pairs that are no duplicates, with a text of their own."""
-    return [
-        (i, j, similarity)
-        for i, j, similarity in pairs
-        if rows.texts[i]
-        and rows.texts[j]
-        and normalized(rows.texts[i]) != normalized(rows.texts[j])
-    ]
+def _near(texts: Sequence[str], threshold: float) -> list[tuple[int, int, float]]:
+    """Pairs of a row and a later one of another, similar text: every later row is in one.
+
+    Each text is compared once: thousands of rows that say "ok" would make millions of pairs.
+    """
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, text in enumerate(texts):
+        if text:
+            places[normalized(text)].append(place)
+    groups = list(places.values())
+    found = near_duplicates([texts[group[0]] for group in groups], threshold=threshold)
+    pairs = []
+    for one, other, similarity in found:  # In the order of their first rows.
+        first, second = groups[one][0], groups[other][0]
+        pairs += [(first, place, similarity) for place in groups[other]]
+        pairs += [(second, place, similarity) for place in groups[one] if place > second]
+    return sorted(pairs)
 
 
 def _differ(labels: Sequence[Any], group: list[int]) -> bool:

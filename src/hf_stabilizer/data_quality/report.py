@@ -53,7 +53,7 @@ class DataFinding:
 
 @dataclass(frozen=True)
 class DataReport:
-    """All that was found."""
+    """All that was found in some rows: findings, the most harmful first, and how many rows."""
 
     source: str
     """What was looked at."""

@@ -206,10 +206,16 @@ def _read(table: Table, columns: Columns, task: str) -> ReadRows:
 def joined_texts(frame: pd.DataFrame, columns: list[str]) -> tuple[str, ...]:
     r"""Returns the texts of each row, a line for each column; "" where one has nothing to read.
 
+    Raises:
+        DataError: A cell is a list.
+
     Example:
         >>> joined_texts(pd.DataFrame({"a": ["x", None], "b": ["y", "z"]}), ["a", "b"])
         ('x\ny', '')
     """
+    for one in columns:
+        if any(pd.api.types.is_list_like(cell) for cell in frame[one]):
+            raise DataError(f"column {one!r} holds lists; name a column of texts in text_columns")
     cells = [["" if pd.isna(cell) else str(cell) for cell in frame[one]] for one in columns]
     return tuple(
         "\n".join(row) if all(cell.strip() for cell in row) else ""

@@ -83,8 +83,9 @@ def _values(member: Member) -> dict[str, Any]:
 
 
 def _said(values: Mapping[str, Any], key: str) -> Any:
-    """A key's value; what stands for "off" is nothing."""
-    return values.get(key) or None
+    """A key's value; what stands for "off" is nothing, but no layers are not all of them."""
+    value = values.get(key)
+    return value if key == "transfer_layers" else value or None
 
 
 def _head_seed(values: Mapping[str, Any]) -> Any:
@@ -97,7 +98,9 @@ def _is_fitted(member: Member) -> bool:
     values = _values(member)
     if not values.get("fit_head") or values.get("reinit_layers"):
         return False
-    if values.get("reinit_pooler") not in (None, False, "identity"):
+    if values.get("transfer_layers") is not None and values.get("transfer_from") is None:
+        return False  # All above the lowest so many are drawn anew.
+    if values.get("reinit_pooler") not in (None, False, "false", "identity"):
         return False
     brought = _names_in(str(values.get("model_name_or_path")))
     if brought is None:  # A Hub id, which is not looked up for this.

@@ -255,6 +255,13 @@ def _expanded(
     record = None if one is None else read_procedure(one)
     if record is None or record.kind != "ensemble":
         return named, combine, weights
+    from hf_stabilizer.ensembling.out_of_fold import is_folds
+
+    if any(is_folds(member) for member in record.settings["members"]):
+        raise ConfigurationError(
+            f"{str(one)!r} is an ensemble of cross-validations, which is no set of models to ask; "
+            "its test predictions are in its predictions.parquet, or name the folders of runs"
+        )
     if weights is not None or combine not in ("mean_probability", record.settings["combine"]):
         raise ConfigurationError(
             f"{str(one)!r} is an ensemble and says itself how its members are combined; leave "

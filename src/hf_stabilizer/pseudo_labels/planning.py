@@ -126,7 +126,7 @@ def _stages(
         asked = max(rows - true for rows in most.values())
         stages.append(Stage(f"round {number}: labels", 0, asked, 0, 0.0))
     stages.append(training(CONTROL, runs * many, true, true))
-    if question.equal == "epochs":
+    if question.is_longer:
         stages.append(training(LONG_CONTROL, runs * many, true, max(most.values())))
     stages += [
         training(arm, runs * many, rows, _length(question, true, rows))

@@ -78,6 +78,12 @@ class Question:
         return {f"rate-{rate:g}": rate for rate in self.rates}
 
     @property
+    def is_longer(self) -> bool:
+        """Whether the arms take more steps than the control, so that there is a longer one."""
+        fixed = self.configuration.values.get("max_steps") or 0
+        return self.equal == "epochs" and fixed <= 0
+
+    @property
     def given(self) -> dict[str, Any]:
         """The keys that were given, to lay others over; where results lie is not one of them."""
         keys = self.configuration.given - {"output_dir"}

@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
+from hf_stabilizer.control_study import check_countable
 from hf_stabilizer.errors import check_whole
 from hf_stabilizer.procedure import read_procedure
 from hf_stabilizer.pseudo_labels.curve import rate_points, write_curve
@@ -41,7 +42,7 @@ def default_runs(question: Question) -> int:
 
     Several arms are as many comparisons, for which p is corrected, and need more.
     """
-    return pairs_needed(comparisons=len(question.arms) + (question.equal == "epochs"))
+    return pairs_needed(comparisons=len(question.arms) + question.is_longer)
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def run_pseudo_labels(
         executor: Where runs execute, as in `run_study`.
         workers: Processes on this machine, likewise.
         address: Address of a running cluster, likewise.
-        launcher: Command line that trains each run in several processes, likewise.
+        launcher: Command line that trains each run in several processes, likewise; it needs a
+            configuration with `max_steps`.
         retry_failed: Repeat runs that raised.
         command: The command line that makes it again, for the report.
         console: Where progress is told; None: standard error.
@@ -163,6 +165,7 @@ def run_pseudo_labels(
         overrides=overrides,
         labelling=labelling,
     )
+    check_countable(question.configuration, launcher)
     engine = {
         "executor": executor,
         "workers": workers,

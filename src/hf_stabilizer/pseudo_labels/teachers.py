@@ -60,7 +60,11 @@ class Teachers:
     def outputs(
         self, rows: pd.DataFrame, columns: Columns, *, batch_size: int
     ) -> npt.NDArray[np.float32]:
-        """Returns what each puts out for the rows: [teachers, rows, classes]."""
+        """Returns what each puts out for the rows: [teachers, rows, classes].
+
+        Raises:
+            DataError: That of one is not a number.
+        """
         found = []
         for member in self.members:
             its = predict_rows(
@@ -70,6 +74,11 @@ class Teachers:
                 text_columns=columns.texts,
                 choice_columns=columns.choices or None,
             )
+            if np.isnan(its).any():
+                raise DataError(
+                    f"the teacher {member.name!r} puts out what is not a number, as weights do "
+                    "that have diverged; leave it out, or train it with a smaller learning_rate"
+                )
             found.append(its[:, self._order(member)])
         return np.stack(found)
 

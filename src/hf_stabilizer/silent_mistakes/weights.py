@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hf_stabilizer.argument_depths import frozen_depths, pooler_choice
+from hf_stabilizer.argument_depths import draws_layers, frozen_depths, pooler_choice
 from hf_stabilizer.averaging import EMACallback, SWACallback
 from hf_stabilizer.dead_pooler import WEAKEST, pooler_strength
 from hf_stabilizer.freezing import FreezingCallback
@@ -106,7 +106,7 @@ def trained_head(plan: Plan) -> Finding | None:
         return None
     if has_new_parameters(plan.model, layer_map=layers):
         return None
-    if options.head_seed is not None:
+    if options.head_seed is not None and not draws_layers(options):
         return Finding(
             "trained-head",
             "error",

@@ -6,6 +6,7 @@ A generator of one's own is anything with a name, its licence and `complete`.
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -86,6 +87,9 @@ class EndpointGenerator:
                 f"endpoint must be an address such as 'http://localhost:8000/v1', got {base_url!r}"
             )
         check_whole(tries, "1 or more", name="tries", least=1)
+        check_whole(max_tokens, "1 or more", name="max_tokens", least=1)
+        if not temperature >= 0:
+            raise ConfigurationError(f"temperature must be 0 or more, got {temperature!r}")
         if importlib.util.find_spec("openai") is None:
             raise MissingDependencyError(
                 "endpoints are asked with the package openai, which is not installed; run: pip "
@@ -166,11 +170,13 @@ class LocalGenerator:
 
         if not temperature > 0:
             raise ConfigurationError(f"temperature must be above 0, got {temperature!r}")
+        check_whole(max_tokens, "1 or more", name="max_tokens", least=1)
         self.name = model_name_or_path
         self._path = resolve_location(model_name_or_path)
         self.licence = licence or _licence_of(self._path)
         self._temperature, self._max_tokens = temperature, max_tokens
         self._parts: tuple[Any, Any] | None = None
+        self._alone = threading.Lock()
 
     def complete(
         self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], *, seed: int
@@ -182,9 +188,10 @@ class LocalGenerator:
         """
         import torch
 
-        model, tokenizer = self._load()
-        ids = tokenizer(_as_text(tokenizer, messages), return_tensors="pt").to(model.device)
-        with torch.random.fork_rng(), torch.no_grad():
+        # One at a time: the random numbers are those of the whole process.
+        with self._alone, torch.random.fork_rng(), torch.no_grad():
+            model, tokenizer = self._load()
+            ids = _encoded(tokenizer, messages).to(model.device)
             torch.manual_seed(seed)
             written = model.generate(
                 **ids,
@@ -216,11 +223,14 @@ class LocalGenerator:
         return self._parts
 
 
-def _as_text(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
+def _encoded(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> Any:
     if tokenizer.chat_template:
         told = [dict(message) for message in messages]
-        return str(tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=True))
-    return "\n\n".join(message["content"] for message in messages) + "\n"
+        text = tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=True)
+        # The template has written the mark of the beginning already.
+        return tokenizer(text, add_special_tokens=False, return_tensors="pt")
+    text = "\n\n".join(message["content"] for message in messages) + "\n"
+    return tokenizer(text, return_tensors="pt")
 
 
 def _licence_of(path: str) -> str:

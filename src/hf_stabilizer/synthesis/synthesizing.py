@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.control_study import (
     EQUAL,
+    check_countable,
     compare_with_control,
     equal_steps,
     write_recipe,
@@ -156,7 +157,7 @@ def synthesize(
         StudyError: The folder holds something else, or a study of fewer or more rows.
     """
     check_choice(equal, EQUAL, name="equal")
-    for name, value in (("rows", rows), ("examples", examples), ("parallel", parallel)):
+    for name, value in (("rows", rows), ("parallel", parallel)):
         check_whole(value, "1 or more", name=name, least=1)
     check_threshold(threshold)
     if runs is not None:
@@ -166,6 +167,8 @@ def synthesize(
         seed=seed,
     )  # fmt: skip
     folder, configuration = Path(output_dir), load_configuration(config, overrides=overrides)
+    if equal == "steps" and runs is not None:
+        check_countable(configuration, study.get("launcher"))
     settings = {
         "configuration": {k: v for k, v in configuration.recorded.items() if k != "output_dir"},
         "generator": generator.name,
@@ -240,6 +243,7 @@ def _check_study(folder: Path, rows: int) -> None:
 def _questioner(
     config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None, **asking: Any
 ) -> tuple[Questioner, Splits]:
+    check_whole(asking.get("examples", 4), "1 or more", name="examples", least=1)
     check_whole(asking.get("seed", 0), "in [0, 2^32)", name="seed", most=LAST_SEED)
     configuration = load_configuration(config, overrides=overrides)
     task = configuration.model.task
