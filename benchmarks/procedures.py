@@ -34,6 +34,7 @@ from hf_stabilizer.augmentation import DeleteWords, SwapWords, augment_data
 from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.data import load_splits
 from hf_stabilizer.errors import check_choice
+from hf_stabilizer.procedure import read_procedure
 from hf_stabilizer.pseudo_labels.running import run_pseudo_labels
 from hf_stabilizer.recipes import load_recipe, read_yaml
 from hf_stabilizer.records import Run, versions, write_atomically
@@ -169,12 +170,13 @@ class Bench:
             record = json.loads((self.folder / "pretrain" / "pretraining.json").read_text())
             names = ("perplexity_before", "perplexity_after", "texts", "steps")
             found["pre-training"] = {name: record[name] for name in names}
-        if (self.folder / "pseudo-labels" / "study" / "study.json").exists():
+        labelled = read_procedure(self.folder / "pseudo-labels")
+        if labelled is not None and labelled.is_over:
             study = Study.from_folder(self.folder / "pseudo-labels" / "study")
             found["pseudo-labels"] = judged(study.runs, study.recipes)
-            record = json.loads((self.folder / "pseudo-labels" / "procedure.json").read_text())
-            found["pseudo-labels outcome"] = record["outcome"]
-        if (self.folder / "folds" / "procedure.json").exists() and "arms" in found:
+            found["pseudo-labelled rows"] = labelled.outcome["labels"]
+        folded = read_procedure(self.folder / "folds")
+        if folded is not None and folded.is_over and "arms" in found:
             found["folds"] = self._folds()
         if (self.folder / "soups").exists():
             found["together"] = self._together()
