@@ -201,11 +201,13 @@ def same_numbers(found: Mapping[str, Any]) -> str:
 def against_control(found: Mapping[str, Any]) -> str:
     """Each recipe's mean and spread, and its difference to the first one."""
     head = ["arm", "runs", "mean ± std", "against the control", "p", "better in"]
+    head.append("p of the spread")
     rows = []
     for one in found["recipes"]:
         cells = [one["recipe"], str(one["n"]), f"{one['mean']:.4f} ± {one['std']:.4f}"]
         if "mean difference" in one:
-            cells += [*difference(one), f"{one['better in']:.0%}"]
+            spread = _p(one["p of the spread"])
+            cells += [*difference(one), f"{one['better in']:.0%}", spread]
         rows.append([*cells, *[""] * (len(head) - len(cells))])
     return f"{table(head, rows)}\n\n{clear_arms(found)}"
 

@@ -174,7 +174,10 @@ class Bench:
         if labelled is not None and labelled.is_over:
             study = Study.from_folder(self.folder / "pseudo-labels" / "study")
             found["pseudo-labels"] = judged(study.runs, study.recipes)
-            found["pseudo-labelled rows"] = labelled.outcome["labels"]
+            found["pseudo-labelled rows"] = {
+                arm: {key: value for key, value in told.items() if key != "teachers"}
+                for arm, told in labelled.outcome["labels"].items()
+            }
         folded = read_procedure(self.folder / "folds")
         if folded is not None and folded.is_over and "arms" in found:
             found["folds"] = self._folds()
@@ -259,6 +262,7 @@ def _difference(runs: Sequence[Run], one: Comparison | None) -> dict[str, Any]:
         "p": compare(runs, one.baseline, one.candidate).p_value,
         "p by Holm": one.p_value,
         "better in": one.superiority,
+        "p of the spread": one.spread_p,
     }
 
 
