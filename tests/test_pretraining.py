@@ -200,10 +200,10 @@ def test_what_is_done_is_not_repeated_and_other_settings_are_refused(
     first = learn(config, tmp_path / "out")
     again = learn(config, tmp_path / "out", callbacks=[Cut(1)])
     assert again == first
-    with pytest.raises(StudyError, match=r"holds another pretrain: training is"):
+    with pytest.raises(StudyError, match=r"pretrain: training.learning_rate is 0.005 there"):
         learn(config, tmp_path / "out", training={"learning_rate": 1e-3})
     assert learn({**config, "disable_tqdm": False}, tmp_path / "out") == first
-    with pytest.raises(StudyError, match=r"options is .*'held_out': 0.2"):
+    with pytest.raises(StudyError, match=r"options.held_out is 0.1 there and 0.2 here"):
         learn(config, tmp_path / "out", held_out=0.2)
 
 

@@ -248,7 +248,7 @@ def test_a_teacher_that_learnt_near_duplicates_of_rows_that_judge_is_named(
     judging = learnt.head(3)["text"] + "s"
     near = pd.DataFrame({"text": judging})
     pseudo_label(teacher, unlabelled, held_out=near, labelled=learnt, **rules)
-    assert "near duplicates" not in caplog.text
+    assert "learnt near duplicates" not in caplog.text
     pseudo_label(teacher, unlabelled, held_out=near, labelled=learnt.tail(5), **rules)
     assert "learnt near duplicates of 3 of 3 held-out texts" in caplog.text
 
