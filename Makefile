@@ -9,7 +9,7 @@ STUDY := $(BIN)/hf-stabilizer study
 
 .DEFAULT_GOAL := help
 .PHONY: help install check format test test-slow test-browser test-oldest layer-coverage \
-	layer-coverage-small ladders early-stopping study-speed demo demo-small clean
+	layer-coverage-small ladders early-stopping study-speed procedures demo demo-small clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{split($$1, target, ":"); printf "  make %-14s %s\n", target[1], $$2}'
@@ -75,6 +75,10 @@ early-stopping: $(STAMP) ## Stopping early, replayed on sixty whole runs, half a
 
 study-speed: $(STAMP) ## A study against a shell loop, on a quiet machine, twelve minutes
 	$(BIN)/python benchmarks/study_speed.py
+	$(BIN)/python benchmarks/measured_tables.py
+
+procedures: $(STAMP) ## Procedures around whole runs against their controls, an hour on two idle cores
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/procedures.py
 	$(BIN)/python benchmarks/measured_tables.py
 
 demo: $(STAMP) ## Two recipes, six seeds, real data: results/demo/report.html, about ten minutes
