@@ -71,6 +71,15 @@ def test_nothing_near_a_validation_or_test_text_is_learnt(tmp_path: Path) -> Non
     assert corpus.counts["held out"] == len(corpus.held_out_texts) == 1
 
 
+def test_a_document_that_holds_a_validation_text_is_left_out(tmp_path: Path) -> None:
+    around = "somebody wrote this at great length : {} , and went on for a while after that"
+    held, short = around.format(JUDGES[0].upper()), around.format("the whole cast shines")
+    corpus = collected(splits_of(tmp_path, TRAIN, JUDGES, [held, short, "what a day"]))
+    texts = {*corpus.train_texts, *corpus.held_out_texts}
+    assert texts == {*TRAIN, short, "what a day"}
+    assert corpus.counts["near a validation text"] == 1
+
+
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_only_a_flag_lets_them_in(tmp_path: Path, part: str) -> None:
     splits = splits_of(tmp_path, TRAIN, JUDGES, FREE)

@@ -69,9 +69,9 @@ def further_pretrain(
 
     The text is that of `unlabelled_file`, if there is one, and of the training rows, labels unused,
     each text once. Of validation and test rows nothing is learnt unless told so, and what is equal
-    to one of their texts, or shares 80 % of its character shingles, is left out and counted. A
-    share of the text is held out: its perplexity, with the same masks before and after, chooses
-    the weights that are kept and ends the training.
+    to one of their texts, shares 80 % of its character shingles, or holds it word for word (from
+    five words on), is left out and counted. A share of the text is held out: its perplexity, with
+    the same masks before and after, chooses the weights that are kept and ends the training.
 
     `OUTPUT/model` holds body, language-model head and tokenizer; with `model_name_or_path:
     OUTPUT/model` the task's model begins with that body, compared bit by bit here, and with a new

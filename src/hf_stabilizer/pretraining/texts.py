@@ -5,7 +5,8 @@
     (validation, test rows: only if said)                                          └── held out
 
 A text counts as near another when their character shingles agree by `NEAR` or more
-(`data.near_duplicates`), in training rows as well: what a model has learnt to fill in, it knows.
+(`data.near_duplicates`), or when it holds the other, of `WORDS` words or more, word for word; in
+training rows as well: what a model has learnt to fill in, it knows.
 Imports neither torch nor transformers.
 """
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 NEAR = 0.8
 """Similarity from which a text counts as that of a validation or test row."""
+
+WORDS = 5
+"""Words from which a text is told to be a part of another; fewer occur by chance."""
 
 Document = tuple[str, ...]
 
@@ -119,15 +123,33 @@ def _without_repeats(documents: Sequence[Document]) -> tuple[list[Document], int
 def _without_near(
     documents: Sequence[Document], guarded: Sequence[str]
 ) -> tuple[list[Document], int]:
-    """Leaves out what is equal to a guarded text, or near one."""
+    """Leaves out what is equal to a guarded text, near one, or holds one."""
     equal = {normalized(text) for text in guarded}
     texts = list(dict.fromkeys(text for document in documents for text in document))
     dropped = {text for text in texts if normalized(text) in equal}
     others = [text for text in texts if text not in dropped]
     pairs = near_duplicates(others, sorted(equal), threshold=NEAR)
-    dropped |= {others[place] for place, _, _ in pairs}
+    dropped |= {others[place] for place, _, _ in pairs} | _holding(others, equal)
     kept = [tuple(text for text in document if text not in dropped) for document in documents]
     return [document for document in kept if document], len(dropped)
+
+
+def _holding(texts: Sequence[str], guarded: set[str]) -> set[str]:
+    """Returns the texts in which a guarded one, normalised, stands word for word."""
+    beginnings: dict[tuple[str, ...], list[list[str]]] = {}
+    for words in (text.split() for text in guarded):
+        if len(words) >= WORDS:
+            beginnings.setdefault(tuple(words[:WORDS]), []).append(words)
+
+    def holds(text: str) -> bool:
+        words = normalized(text).split()
+        return any(
+            words[at : at + len(other)] == other
+            for at in range(len(words) - WORDS + 1)
+            for other in beginnings.get(tuple(words[at : at + WORDS]), ())
+        )
+
+    return {text for text in texts if holds(text)}
 
 
 def _divided(
