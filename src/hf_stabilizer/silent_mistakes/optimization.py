@@ -147,7 +147,8 @@ def small_batch(plan: Plan) -> Finding | None:
     """Published rates belong to batches of 16 rows and more."""
     args = plan.args
     size = args.train_batch_size * args.gradient_accumulation_steps * plan.processes
-    if size >= USUAL_BATCH or (plan.options and plan.options.base_batch_size):
+    scaled = plan.options and plan.options.base_batch_size
+    if size >= USUAL_BATCH or scaled or _only_fits(plan):
         return None
     return Finding(
         "small-batch",
