@@ -188,7 +188,7 @@ class Bench:
     def _folds(self) -> dict[str, Any]:
         from hf_stabilizer.metrics import load_metric
 
-        study, control = Study.from_folder(self.folder / "folds"), None
+        study = Study.from_folder(self.folder / "folds" / "study")
         control = Study.from_folder(self.folder / "arms").of("control")
         runs: list[Run] = [run for run in control if run.test_score is not None]
         for seed in sorted({run.seeds["seed"] for run in study.runs}):
