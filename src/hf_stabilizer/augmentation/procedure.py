@@ -223,15 +223,13 @@ def _rows_mark(splits: Splits) -> str:
 
 def _augmented_keys(richer: Splits, folder: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
     """Writes the augmented rows beside the others; all splits but train are the control's."""
-    from hf_stabilizer.data.writing import GROUP, spelled_out
+    from hf_stabilizer.data.writing import GROUP, spelled_out, write_parquet
 
     train = richer.train
     if richer.groups is not None:
         train = train.add_column(GROUP, list(richer.groups))
     path = folder.resolve() / "data" / "augmented.parquet"
-    temporary = path.with_name(".augmented.parquet.tmp")
-    spelled_out(train, richer).to_parquet(str(temporary))
-    temporary.replace(path)
+    write_parquet(spelled_out(train, richer), path)
     return {**keys, "train_file": str(path)}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.cli.parsing import AddCommand
 from hf_stabilizer.cli.speaking import speak_plainly, without_secrets
-from hf_stabilizer.cli.study_options import add_engine_options, engine_options
+from hf_stabilizer.cli.study_options import add_control_options, engine_options
 from hf_stabilizer.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -60,15 +60,7 @@ def add(command: AddCommand) -> None:
     )  # fmt: skip
     _add_models(augment)
     augment.add_argument("--output-dir", help="default: the file's, or results/NAME-augment")
-    augment.add_argument(
-        "--runs", type=int, metavar="S", help="runs with and without, compared (default: none)"
-    )
-    augment.add_argument(
-        "--equal", default="steps", choices=("steps", "epochs"), metavar="steps|epochs",
-        help="what runs with and without have in common (default: steps)",
-    )  # fmt: skip
-    augment.add_argument("--first-seed", type=int, default=1, help="seed of the first run")
-    add_engine_options(augment)
+    add_control_options(augment)
     augment.add_argument("--dry-run", action="store_true", help="show examples and cost")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.cli.parsing import AddCommand
 from hf_stabilizer.cli.speaking import speak_plainly
-from hf_stabilizer.cli.study_options import add_engine_options, engine_options
+from hf_stabilizer.cli.study_options import add_control_options, engine_options
 from hf_stabilizer.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -53,15 +53,7 @@ def add(command: AddCommand) -> None:
         "--parallel", type=int, default=1, metavar="N", help="questions at a time (default: 1)"
     )
     synthesize.add_argument("--output-dir", help="default: results/NAME-synthesize")
-    synthesize.add_argument(
-        "--runs", type=int, metavar="S", help="runs with and without, compared (default: none)"
-    )
-    synthesize.add_argument(
-        "--equal", default="steps", choices=("steps", "epochs"), metavar="steps|epochs",
-        help="what runs with and without have in common (default: steps)",
-    )  # fmt: skip
-    synthesize.add_argument("--first-seed", type=int, default=1, help="seed of the first run")
-    add_engine_options(synthesize)
+    add_control_options(synthesize)
     synthesize.add_argument("--dry-run", action="store_true", help="show the first question")
 
 

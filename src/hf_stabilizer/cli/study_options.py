@@ -58,6 +58,19 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retry-failed", action="store_true", help="repeat runs that raised")
 
 
+def add_control_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a study that tells whether other training rows help."""
+    parser.add_argument(
+        "--runs", type=int, metavar="S", help="runs with and without, compared (default: none)"
+    )
+    parser.add_argument(
+        "--equal", default="steps", choices=("steps", "epochs"), metavar="steps|epochs",
+        help="what runs with and without have in common (default: steps)",
+    )  # fmt: skip
+    parser.add_argument("--first-seed", type=int, default=1, help="seed of the first run")
+    add_engine_options(parser)
+
+
 def add_grid_options(study: argparse.ArgumentParser) -> None:
     """Adds the options of a grid of seeds."""
     for what, text in (

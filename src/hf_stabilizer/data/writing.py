@@ -66,10 +66,7 @@ def write_splits(
         keys[f"{part}_file"] = None
         if its_rows is not None:
             path = folder / f"{part}.parquet"
-            # Whole or not at all: the same command, given twice, may be reading it.
-            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            spelled_out(its_rows, splits).to_parquet(str(temporary))
-            temporary.replace(path)
+            write_parquet(spelled_out(its_rows, splits), path)
             keys[f"{part}_file"] = str(path)
     return {
         **keys,
@@ -79,6 +76,13 @@ def write_splits(
         "label_names": None if splits.label_names is None else list(splits.label_names),
         "group_column": GROUP if GROUP in rows.column_names else None,
     }
+
+
+def write_parquet(rows: Dataset, path: Path) -> None:
+    """Writes rows as a Parquet file, whole or not at all: another start may be reading it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    rows.to_parquet(str(temporary))
+    temporary.replace(path)
 
 
 def spelled_out(rows: Dataset, splits: Splits) -> Dataset:

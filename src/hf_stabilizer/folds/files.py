@@ -16,7 +16,7 @@ from typing import Any
 from hf_stabilizer.data import write_splits
 from hf_stabilizer.data.labels import strata_of
 from hf_stabilizer.data.splitting import grouped_sample, stratified_sample
-from hf_stabilizer.data.writing import spelled_out
+from hf_stabilizer.data.writing import spelled_out, write_parquet
 from hf_stabilizer.errors import DataError
 from hf_stabilizer.folds.planning import FoldPlan
 
@@ -74,10 +74,7 @@ def _test_file(plan: FoldPlan, folder: Path) -> Path:
     path = folder.resolve() / "test.parquet"
     if not path.exists():
         assert plan.pool.splits.test is not None
-        # Whole or not at all: what a killed start left would be taken for the rows.
-        temporary = path.with_name(".test.parquet.tmp")
-        spelled_out(plan.pool.splits.test, plan.pool.splits).to_parquet(str(temporary))
-        temporary.replace(path)
+        write_parquet(spelled_out(plan.pool.splits.test, plan.pool.splits), path)
     return path
 
 

@@ -12,7 +12,6 @@ part in a label: neither in the weights, nor in the choice of weights, nor in a 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from hf_stabilizer.data.writing import spelled_out
+from hf_stabilizer.data.writing import spelled_out, write_parquet
 from hf_stabilizer.errors import DataError, StudyError
 from hf_stabilizer.pseudo_labels.labelled_rows import label_rows, refuse_one_sided
 from hf_stabilizer.pseudo_labels.lengths import student_keys
@@ -33,7 +32,6 @@ from hf_stabilizer.studies.members import folder_of, run_members
 
 if TYPE_CHECKING:
     import pandas as pd
-    from datasets import Dataset
 
 # Any in this module: values of configuration keys.
 TEACHER_KEYS: Mapping[str, Any] = {
@@ -201,7 +199,8 @@ def _write_labels(
     )
     refuse_one_sided(found, question.options)
     rows = joined(splits, found.rows)
-    _write_rows(spelled_out(rows, splits), file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_parquet(spelled_out(rows, splits), file)
     told = {
         **found.recorded(),
         "sentence": str(found),
@@ -209,10 +208,3 @@ def _write_labels(
         "teachers": [str(folder) for folder in teachers],
     }
     write_atomically(file.with_suffix(".json"), json.dumps(told, indent=2))
-
-
-def _write_rows(rows: Dataset, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    rows.to_parquet(str(temporary))
-    temporary.replace(file)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.data import Splits, write_splits
-from hf_stabilizer.data.writing import GROUP, spelled_out
+from hf_stabilizer.data.writing import GROUP, spelled_out, write_parquet
 from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.synthesis.candidates import Candidate
 from hf_stabilizer.synthesis.generators import Generator
@@ -57,10 +57,7 @@ def write_rows(
     real = _with_provenance(train)
     written = _dataset_of(splits, kept, generator, real)
     path = (folder / "data" / "synthetic.parquet").resolve()
-    temporary = path.with_name(f".{path.name}.tmp")
-    rows = spelled_out(concatenate_datasets([real, written]), splits)
-    rows.to_parquet(str(temporary))
-    temporary.replace(path)
+    write_parquet(spelled_out(concatenate_datasets([real, written]), splits), path)
     return keys, {**keys, "train_file": str(path)}
 
 
