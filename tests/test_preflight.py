@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 from datasets import Dataset
+from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -38,6 +39,7 @@ from hf_stabilizer.silent_mistakes.plan import Plan
 from hf_stabilizer.silent_mistakes.timetable import planned_steps, timetable
 from tests.tiny import TRAINING, Rows, same_weights, tiny_bert, training_arguments
 
+NEW = Version(transformers.__version__) >= Version("5.5.4")
 SANE: dict[str, Any] = {
     **TRAINING,
     "per_device_train_batch_size": 16,
@@ -359,7 +361,7 @@ def test_every_check_has_a_case() -> None:
 # Tried by themselves below.
 ALONE = {
     *("average-left-behind", "averaging-refused", "dead-pooler", "freezing-refused"),
-    *("loss-scaled-by-processes", "loss-summed-over-batches"),
+    *("loss-divided-twice", "loss-scaled-by-processes", "loss-summed-over-batches"),
     *("clashing-options", "renamed-weights", "trained-head", "unknown-layers", "unseeded-head"),
 }
 
@@ -387,7 +389,7 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "accumulated batches of a model that divides": {
         "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2,
-        "model": lambda: told_to_divide(tiny_bert()),
+        "model": lambda: told_to_divide(tiny_bert()) if NEW else tiny_bert(),
     },
     "constant rate without warm-up": {"lr_scheduler_type": "constant", "warmup_steps": 0},
     "adafactor": {"optim": "adafactor"},
@@ -538,8 +540,8 @@ def test_several_processes(tmp_path: Path) -> None:
     assert check(Plan(gpt2, args, processes=2)) is None
 
 
-def test_losses_that_add_up_undivided(tmp_path: Path) -> None:
-    """The fact behind it, and the remedy: one step of SGD on 8 rows, at once and in four parts."""
+def test_losses_of_accumulated_batches(tmp_path: Path) -> None:
+    """The facts behind it, and the remedy: one step of SGD on 8 rows, at once and in four parts."""
 
     def moved(model: nn.Module, batch: int, parts: int) -> torch.Tensor:
         before = model.classifier.weight.detach().clone()
@@ -552,18 +554,32 @@ def test_losses_that_add_up_undivided(tmp_path: Path) -> None:
     def still() -> nn.Module:
         return tiny_bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 
+    # Before transformers 5.5.4 accelerate divided every loss by 4 once more.
+    undivided, divided = (4, 1) if NEW else (1, 1 / 4)
     at_once = moved(still(), 8, 1)
-    torch.testing.assert_close(moved(still(), 2, 4), 4 * at_once, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(moved(told_to_divide(still()), 2, 4), at_once, rtol=1e-4, atol=1e-6)
-    args = training_arguments(tmp_path, **{**SANE, "gradient_accumulation_steps": 4})
-    check = optimization.loss_summed_over_batches
-    finding = check(Plan(tiny_bert(), args))
-    assert finding is not None
-    assert finding.severity == "warning"
-    assert "gradients are 4 times as large" in finding.message
-    assert check(Plan(told_to_divide(tiny_bert()), args)) is None
+    close = {"rtol": 1e-4, "atol": 1e-6}
+    torch.testing.assert_close(moved(still(), 2, 4), undivided * at_once, **close)
+    torch.testing.assert_close(moved(told_to_divide(still()), 2, 4), divided * at_once, **close)
+
+
+@pytest.mark.parametrize("divides", [False, True])
+def test_what_is_said_of_accumulated_batches(
+    tmp_path: Path, divides: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gpt2 = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_embd=8, n_layer=1, n_head=1))
-    assert check(Plan(gpt2, args)) is None
+    bert, told = tiny_bert(), told_to_divide(tiny_bert())
+    args = training_arguments(tmp_path, **{**SANE, "gradient_accumulation_steps": 4})
+    version = "hf_stabilizer.silent_mistakes.optimization.transformers.__version__"
+    monkeypatch.setattr(version, "5.5.3" if divides else "5.5.4")
+    findings = [optimization.accumulated_losses(Plan(model, args)) for model in (bert, told, gpt2)]
+    summed, twice = "loss-summed-over-batches", "loss-divided-twice"
+    expected = [None, twice, twice] if divides else [summed, None, None]
+    assert [finding and finding.code for finding in findings] == expected
+    assert all(finding.severity == "warning" for finding in findings if finding)
+    words = "4 times too small" if divides else "gradients are 4 times as large"
+    assert all(words in finding.message for finding in findings if finding)
+    args.gradient_accumulation_steps = 1
+    assert optimization.accumulated_losses(Plan(bert, args)) is None
 
 
 def test_freezing_for_a_while_that_the_callback_would_refuse(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ CHECKS: Sequence[Check] = (
     optimization.small_batch,
     optimization.smoothed_labels,
     optimization.loss_scaled_by_processes,
-    optimization.loss_summed_over_batches,
+    optimization.accumulated_losses,
     optimization.hidden_nan,
     thawing.two_freezings,
     thawing.thaws_beyond_run,

@@ -6,6 +6,8 @@ import inspect
 from typing import Any
 
 import torch
+import transformers
+from packaging.version import Version
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
@@ -204,21 +206,41 @@ def loss_scaled_by_processes(plan: Plan) -> Finding | None:
     )
 
 
-def loss_summed_over_batches(plan: Plan) -> Finding | None:
-    """The Trainer leaves the loss of accumulated batches undivided, for the same wrong reason."""
+def accumulated_losses(plan: Plan) -> Finding | None:
+    """The losses of accumulated batches are to be divided once; the Trainer takes two ways wrong.
+
+    It leaves the division to every model that takes `**kwargs`, and those that answer once for a
+    row do not divide. Before transformers 5.5.4 accelerate divided every loss once more.
+    """
     batches, model = plan.args.gradient_accumulation_steps, plan.model
-    divides = getattr(model, "accepts_loss_kwargs", _takes_anything(model))
-    if batches == 1 or not divides or not _answers_per_row(model):
+    if batches == 1:
         return None
-    return Finding(
-        "loss-summed-over-batches",
-        "warning",
-        f"gradient_accumulation_steps={batches} adds up the losses of {batches} batches undivided, "
-        f"for {type(model).__name__} does not use num_items_in_batch: gradients are {batches} "
-        "times as large, and max_grad_norm cuts them as much earlier",
-        "set model.accepts_loss_kwargs=False before the Trainer is made, or "
-        "gradient_accumulation_steps=1 with larger batches",
-    )
+    left_to_model = getattr(model, "accepts_loss_kwargs", _takes_anything(model))
+    undivided = left_to_model and _answers_per_row(model)
+    if _accelerate_divides() and not undivided:
+        return Finding(
+            "loss-divided-twice",
+            "warning",
+            f"gradient_accumulation_steps={batches} divides the loss twice in transformers "
+            f"{transformers.__version__}: gradients are {batches} times too small for every "
+            "optimizer that looks at their size, and for max_grad_norm",
+            "use transformers 5.5.4 or newer, or gradient_accumulation_steps=1 with larger batches",
+        )
+    if undivided and not _accelerate_divides():
+        return Finding(
+            "loss-summed-over-batches",
+            "warning",
+            f"gradient_accumulation_steps={batches} adds up the losses of {batches} batches "
+            f"undivided, for {type(model).__name__} does not use num_items_in_batch: gradients are "
+            f"{batches} times as large, and max_grad_norm cuts them as much earlier",
+            "set model.accepts_loss_kwargs=False before the Trainer is made, or "
+            "gradient_accumulation_steps=1 with larger batches",
+        )
+    return None
+
+
+def _accelerate_divides() -> bool:
+    return Version(transformers.__version__) < Version("5.5.4")
 
 
 def _takes_anything(model: nn.Module) -> bool:
