@@ -59,7 +59,7 @@ layer-coverage: $(STAMP) ## The layer map over every class of transformers, abou
 layer-coverage-small: $(STAMP) ## The same for every tenth class, written nowhere that is kept
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/layer_coverage.py --jobs 2 --every 10 --output results/layer-coverage
 
-# The rows of these three lie beside the project, or where DATA says.
+# The rows of the next four lie beside the project, or where DATA says.
 DATA ?= ../shared/data
 
 ladders: $(STAMP) ## Two published ladders over many seeds, about an hour on two idle cores
@@ -77,8 +77,9 @@ study-speed: $(STAMP) ## A study against a shell loop, on a quiet machine, twelv
 	$(BIN)/python benchmarks/study_speed.py
 	$(BIN)/python benchmarks/measured_tables.py
 
-procedures: $(STAMP) ## Procedures around whole runs against their controls, an hour on two idle cores
+procedures: $(STAMP) ## Procedures around whole runs against their controls, an hour and a half on two idle cores
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/procedures.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/preparations.py --data $(DATA)
 	$(BIN)/python benchmarks/measured_tables.py
 
 demo: $(STAMP) ## Two recipes, six seeds, real data: results/demo/report.html, about ten minutes

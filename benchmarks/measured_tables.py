@@ -233,6 +233,26 @@ def pretraining(found: Mapping[str, Any]) -> str:
     return table(["held-out text", ""], rows)
 
 
+def prepared(found: Mapping[str, Any]) -> str:
+    """What stands behind each arm: rows of the other task, perplexities of the language models."""
+    rows = []
+    for name, record in found.items():
+        if name.endswith("/first"):
+            said = f"{record['rows']} rows, {record['like ours']} like ours left out"
+            rows.append([name.split("/")[0], said, f"accuracy {record['score']:.3f}"])
+        elif name.endswith("/pretraining"):
+            before, after = (f"{record[f'perplexity_{when}']:.0f}" for when in ("before", "after"))
+            said = f"{record['texts']['learnt from']} texts, {record['steps']} steps"
+            rows.append([name.split("/")[0], said, f"perplexity {before} → {after}"])
+    return table(["before the runs", "from", "on held-out rows"], rows)
+
+
+def suspects(found: Mapping[str, Any]) -> str:
+    """How well wrong labels were found."""
+    record = found["labels/suspects"]
+    return table(list(record), [[str(number) for number in record.values()]])
+
+
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
@@ -261,6 +281,10 @@ TABLES: dict[str, tuple[str, str, Callable[[Any], str]]] = {
     ),
     "together": ("procedures.json", "together", lambda found: against_control(found["together"])),
     "folds": ("procedures.json", "folds", lambda found: against_control(found["folds"])),
+    "text-arms": ("preparations.json", "text", lambda found: against_control(found["text"])),
+    "prepared": ("preparations.json", "text", prepared),
+    "label-arms": ("preparations.json", "labels", lambda found: against_control(found["labels"])),
+    "suspects": ("preparations.json", "labels/suspects", suspects),
 }
 """For each table: the results file behind it, the key that must be there, and what makes it."""
 
