@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hf_stabilizer import further_pretrain, hand_over_body, train
 from hf_stabilizer.errors import ConfigurationError, DataError, StudyError
 from hf_stabilizer.pretraining import Pretraining, choose_objective, plan_pretraining
 from hf_stabilizer.pretraining.hand_over import HandOverError, compare
+from hf_stabilizer.records import read_run
 from tests.pretraining_models import (
     TRAINING,
     configuration,
@@ -313,7 +315,9 @@ def test_options_of_masks_do_not_go_with_a_decoder(models: dict[str, Path], tmp_
             learn(config, tmp_path / "out", **options)
 
 
-def test_an_intermediate_task_hands_its_body_over(body: Path, tmp_path: Path) -> None:
+def test_an_intermediate_task_hands_its_body_over(
+    body: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = configuration(body, tmp_path)
     rows = [f"{noun} {said}" for noun in ("film", "plot", "cast") for said in ("good", "bad")] * 4
     other = {
@@ -335,6 +339,13 @@ def test_an_intermediate_task_hands_its_body_over(body: Path, tmp_path: Path) ->
         hand_over_body(tmp_path / "run", config, tmp_path / "body")
     record = learn_from(config, tmp_path)
     assert (record.objective, record.body) == ("hand-over", len(arrived.body))
+    run = tmp_path / "run" / "run.json"
+    for status, words in (("finished", []), ("failed", ["failed (collapsed): its body may be"])):
+        run.write_text(replace(read_run(run), status=status, reason="collapsed").to_json())
+        caplog.clear()
+        hand_over_body(tmp_path / "run", config, tmp_path / status)
+        said = [record.getMessage() for record in caplog.records if "body" in record.getMessage()]
+        assert [word in text for word, text in zip(words, said, strict=True)] == [True] * len(words)
 
 
 def learn_from(config: dict[str, Any], folder: Path) -> Pretraining:

@@ -12,6 +12,7 @@ model, with a line in the log.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,10 +26,13 @@ from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.data import resolve_location
 from hf_stabilizer.errors import ConfigurationError, StabilizerError, first_line
 from hf_stabilizer.models import auto_class, load_tokenizer
+from hf_stabilizer.records import read_run
 from hf_stabilizer.silent_mistakes.checkpoint_names import keep_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 # Any in this module: configurations, and the Auto classes, which share no typed base.
 Tensors = Mapping[str, torch.Tensor]
@@ -193,7 +197,9 @@ def hand_over_body(
 def move_body(source: str | Path, folder: Path, *, task: str) -> HandOver:
     """Does what `hand_over_body` says, for a task by its name."""
     place = Path(resolve_location(str(source)))
-    place = place / "model" if (place / "model").is_dir() else place
+    if (place / "model").is_dir():
+        _warn_of_failed(place)
+        place = place / "model"
     model = _headless(str(place))
     prefix = f"{model[0].base_model_prefix}."
     unfinished = folder.with_name(f".{folder.name}")
@@ -221,3 +227,15 @@ def _headless(name: str) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
     model.config.num_labels, model.config.problem_type = 2, None
     absent = set(info["missing_keys"])
     return model, {n: t for n, t in model.state_dict().items() if n not in absent}
+
+
+def _warn_of_failed(run: Path) -> None:
+    """A collapsed model made the next task collapse as well in our studies."""
+    record = run / "run.json"
+    if record.is_file() and (read := read_run(record)).status == "failed":
+        logger.warning(
+            "the run %r failed (%s): its body may be a worse start than the checkpoint that it "
+            "began with; better name another run",
+            str(run),
+            read.reason,
+        )
