@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from scipy import stats
 from hf_stabilizer.errors import StudyError
 from hf_stabilizer.records import Run
 from hf_stabilizer.studies.comparison import compare, comparisons
+from hf_stabilizer.studies.early_stopping.choosing import Ranked
+from hf_stabilizer.studies.page.facts import facts_of
 from hf_stabilizer.studies.statistics import (
     Interval,
     bootstrap_interval,
@@ -27,6 +30,8 @@ from hf_stabilizer.studies.statistics import (
     summary_rows,
     wilson_interval,
 )
+from hf_stabilizer.studies.study import Study
+from hf_stabilizer.studies.verdict import verdict
 from tests import reference
 
 # Darwin's maize, crossed minus self-fertilised, in eighths of an inch (Fisher 1935, section 17).
@@ -303,3 +308,36 @@ def test_statistics_and_report_import_no_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "set()"
+
+
+def test_a_run_that_was_stopped_is_no_success_of_the_failed_run_rate():
+    runs = [run(seed=s, status="failed") for s in (1, 2)]
+    runs += [run(seed=s) for s in (3, 4)]
+    runs += [run(seed=s, status="stopped") for s in range(5, 11)]
+    (row,) = summary_rows(runs, ["plain"])
+    assert (row.runs, row.ended, row.stopped, row.failed, row.failed_rate) == (10, 4, 6, 2, 0.5)
+    assert row.failed_interval == wilson_interval(2, 4)
+
+
+def test_a_run_that_had_collapsed_when_it_was_stopped_is_counted_by_itself():
+    at_the_halt = run(seed=2, status="stopped", reason="collapsed: one answer to all", steps=9)
+    stopped = Ranked(Path("a"), at_the_halt, 2, False).stopped(runs=2, keep=1)
+    (row,) = summary_rows([run(seed=1), stopped], ["plain"])
+    assert (row.failed, row.failed_rate, row.lost_when_stopped) == (0, 0.0, 1)
+    told = verdict(Study("demo", ("plain",), (run(seed=1), stopped), "f1", True))
+    assert "collapsed when they were stopped: 1 of 1 with plain" in told
+
+
+def test_the_verdict_names_how_many_runs_the_failed_ones_are_of():
+    runs = [run(seed=1, status="failed"), run(seed=2)]
+    runs += [run(seed=s, status="stopped") for s in (3, 4, 5)]
+    told = verdict(Study("demo", ("plain",), tuple(runs), "f1", True))
+    assert told.endswith("; failed runs: 1 of the 2 not stopped with plain.")
+    (lost,) = facts_of_failures(runs)
+    assert (lost.answer, lost.note) == ("1 of 2", "plain 1, 3 stopped early do not count")
+
+
+def facts_of_failures(runs):
+    study = Study("demo", ("plain",), tuple(runs), "f1", True)
+    facts = facts_of(study, study.summary(), [])
+    return [fact for fact in facts if fact.question == "Failed runs"]

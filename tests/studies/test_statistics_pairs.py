@@ -18,11 +18,17 @@ from hf_stabilizer.studies.statistics import (
     interquartile_range,
     max_t_p_values,
     median_absolute_deviation,
+    permutation_interval,
+    permutation_p_value,
     probability_of_superiority,
+    sample_std,
     seeds_needed,
+    sign_flip_interval,
     sign_flip_p_value,
     significance_words,
+    spread_p_value,
     summary_rows,
+    superiority_of_unpaired,
     wilson_interval,
 )
 from tests import reference
@@ -230,3 +236,39 @@ def test_larger_effects_need_fewer_and_none_needs_more_than_any():
     assert seeds_needed([0.1, 0.2]) is None
     with pytest.raises(ConfigurationError, match=r"power must be in \(0, 1\), got 1"):
         seeds_needed(seen, power=1)
+
+
+# --- what is no number
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, None])
+def test_what_is_no_number_never_becomes_a_p_value(bad):
+    scores, others = [0.1, bad, 0.2, 0.4], [0.5, 0.6, 0.7, 0.8]
+    asked = [
+        lambda: sign_flip_p_value(scores),
+        lambda: sign_flip_interval(scores),
+        lambda: spread_p_value(others, scores),
+        lambda: permutation_p_value(scores, others),
+        lambda: permutation_interval(others, scores),
+        lambda: superiority_of_unpaired(scores, others),
+        lambda: bootstrap_interval(scores),
+        lambda: sample_std(scores),
+        lambda: median_absolute_deviation(scores),
+        lambda: interquartile_range(scores),
+    ]
+    for ask in asked:
+        with pytest.raises(DataError, match=r"must be finite numbers, got .* at place 1"):
+            ask()
+
+
+def test_shares_and_p_values_that_cannot_be_are_refused():
+    for p in (-0.1, 1.1, math.nan):
+        with pytest.raises(DataError, match=r"p_values must be in \[0, 1\], got"):
+            holm([0.01, p])
+    for count, total in ((-1, 5), (6, 5), (math.nan, 5), (2, -1)):
+        with pytest.raises(DataError, match=r"count must be in \[0, total\]"):
+            wilson_interval(count, total)
+    for ask in (bootstrap_interval, sign_flip_interval):
+        for confidence in (0, 1, 1.5, math.nan):
+            with pytest.raises(ConfigurationError, match=r"confidence must be in \(0, 1\)"):
+                ask([0.1, 0.2, 0.3], confidence=confidence)

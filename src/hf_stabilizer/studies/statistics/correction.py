@@ -19,12 +19,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     The i-th smallest of m becomes the largest of (m - j + 1) p_(j) over j <= i, at most 1: the
     chance of even one false claim among them stays below the level.
 
+    Raises:
+        DataError: A p-value is not in [0, 1].
+
     Example:
         >>> holm([0.01, 0.04, 0.03])
         [0.03, 0.06, 0.06]
 
     Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.
     """
+    for p in p_values:
+        if not 0 <= p <= 1:
+            raise DataError(
+                f"p_values must be in [0, 1], got {p!r}; leave out tests that were not made"
+            )
     corrected = [0.0] * len(p_values)
     largest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):

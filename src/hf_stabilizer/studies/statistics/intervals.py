@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from hf_stabilizer.errors import check_choice
+from hf_stabilizer.errors import DataError, check_choice
+from hf_stabilizer.studies.statistics.checks import check_share, finite_scores
 
 RESAMPLES = 9_999
 
@@ -52,7 +53,8 @@ def bootstrap_interval(
         scores are equal.
 
     Raises:
-        ConfigurationError: The statistic has another name.
+        ConfigurationError: The statistic has another name, or `confidence` is not in (0, 1).
+        DataError: A score is no finite number.
 
     Example:
         >>> low, high = bootstrap_interval([0.70, 0.72, 0.68, 0.75, 0.71, 0.60])
@@ -62,12 +64,13 @@ def bootstrap_interval(
     Source: Efron 1987, Better Bootstrap Confidence Intervals; as `scipy.stats.bootstrap` does it.
     """
     check_choice(statistic, tuple(_STATISTICS), name="statistic")
-    if len(scores) < 3:
+    check_share(confidence, name="confidence")
+    ordered = np.sort(finite_scores(scores, name="scores"))
+    if len(ordered) < 3:
         return None
-    if min(scores) == max(scores):
-        point = 0.0 if statistic == "std" else float(scores[0])
+    if ordered[0] == ordered[-1]:
+        point = 0.0 if statistic == "std" else float(ordered[0])
         return Interval(point, point)
-    ordered = np.sort(np.asarray(scores, dtype=float))
     ends = _resampled(ordered, _STATISTICS[statistic], confidence, seed, "BCa")
     if not all(map(math.isfinite, ends)):
         ends = _resampled(ordered, _STATISTICS[statistic], confidence, seed, "percentile")
@@ -85,6 +88,10 @@ def wilson_interval(count: float, total: int, *, confidence: float = 0.95) -> In
         total: Of how many.
         confidence: Share of such intervals that should hold the true share, in (0, 1).
 
+    Raises:
+        ConfigurationError: `confidence` is not in (0, 1).
+        DataError: `count` is not in [0, total].
+
     Example:
         >>> low, high = wilson_interval(0, 6)
         >>> f"{low:.2f} {high:.2f}"
@@ -92,6 +99,9 @@ def wilson_interval(count: float, total: int, *, confidence: float = 0.95) -> In
 
     Source: Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.
     """
+    check_share(confidence, name="confidence")
+    if not 0 <= count <= total:
+        raise DataError(f"count must be in [0, total], got {count!r} of {total!r}")
     if total == 0:
         return Interval(0.0, 1.0)
     z = float(stats.norm.ppf((1 + confidence) / 2))

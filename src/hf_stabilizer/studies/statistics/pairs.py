@@ -71,6 +71,12 @@ def sign_flip_p_value(differences: Sequence[float], *, seed: int = 0) -> float |
     differences are symmetric about their mean, which seeds that are paired give for free when
     nothing but chance separates the recipes.
 
+    Returns:
+        None without pairs.
+
+    Raises:
+        DataError: A difference is no finite number.
+
     Example:
         >>> sign_flip_p_value([0.1, 0.2, 0.1, 0.3, 0.2, 0.1])
         0.03125
@@ -100,6 +106,10 @@ def sign_flip_interval(
     Returns:
         None where there are too few pairs for any finite interval (at 95 %: fewer than six).
 
+    Raises:
+        ConfigurationError: `confidence` is not in (0, 1).
+        DataError: A difference is no finite number.
+
     Example:
         >>> sign_flip_interval([0.1, 0.2, 0.1, 0.3, 0.2, 0.1])
         Interval(low=0.1, high=0.3)
@@ -108,6 +118,7 @@ def sign_flip_interval(
 
     Source: Hartigan 1969, Using Subsample Values as Typical Values, theorem 1.
     """
+    check_share(confidence, name="confidence")
     means = np.sort(_subset_means(differences, seed=seed))
     # The small addend mends (1 - 0.95) / 2 falling a hair short of 0.025.
     k = math.floor((1 + len(means)) * (1 - confidence) / 2 + 1e-9)
@@ -127,6 +138,9 @@ def spread_p_value(
 
     Returns:
         None for fewer than two pairs.
+
+    Raises:
+        DataError: The two are not equally long, or a score is no finite number.
 
     Example:
         >>> plain = [0.30, 0.45, 0.21, 0.38, 0.29, 0.50]
@@ -148,7 +162,10 @@ def spread_differences(first: Sequence[float], second: Sequence[float]) -> list[
         >>> spread_differences([1.0, 2.0, 3.0], [5.0, 7.0, 8.0])
         [1.0, 0.0, 0.0]
     """
-    distances = [np.abs(np.asarray(x, dtype=float) - np.median(x)) for x in (first, second)]
+    same_length(first=first, second=second)
+    named = {"first": first, "second": second}
+    scores = [finite_scores(values, name=name) for name, values in named.items()]
+    distances = [np.abs(values - np.median(values)) for values in scores]
     found: list[float] = (distances[1] - distances[0]).tolist()
     return found
 
@@ -259,7 +276,7 @@ def _subset_means(differences: Sequence[float], *, seed: int) -> Floats:
     the subset's mean is at most v: so these means hold the whole test.
     """
     n = len(differences)
-    values = np.asarray(differences, dtype=float)
+    values = finite_scores(differences, name="differences")
     if n <= EXACT_UP_TO:
         chosen = _subsets(n)[1:]  # (2^n - 1, n)
     else:

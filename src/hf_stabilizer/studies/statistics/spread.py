@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hf_stabilizer.studies.statistics.checks import finite_scores
+
 NORMAL_MAD = 1.482602218505602
 """1 / Phi^-1(3/4): times this, the MAD of normal scores is their standard deviation."""
 
@@ -13,11 +15,15 @@ NORMAL_MAD = 1.482602218505602
 def sample_std(scores: Sequence[float]) -> float | None:
     """Returns sqrt(sum (x_i - mean)^2 / (n - 1)), or None for fewer than two scores.
 
+    Raises:
+        DataError: A score is no finite number.
+
     Example:
         >>> sample_std([1.0, 2.0, 3.0])
         1.0
     """
-    return float(np.std(scores, ddof=1)) if len(scores) > 1 else None
+    values = finite_scores(scores, name="scores")
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def median_absolute_deviation(scores: Sequence[float], *, scaled: bool = True) -> float | None:
@@ -30,6 +36,9 @@ def median_absolute_deviation(scores: Sequence[float], *, scaled: bool = True) -
         scaled: Times 1.4826, so that it estimates the standard deviation of normal scores; False:
             the plain median.
 
+    Raises:
+        DataError: A score is no finite number.
+
     Example:
         >>> median_absolute_deviation([0.70, 0.71, 0.72, 0.73, 0.10], scaled=False)
         0.01
@@ -38,9 +47,9 @@ def median_absolute_deviation(scores: Sequence[float], *, scaled: bool = True) -
 
     Source: Hampel 1974, The Influence Curve and Its Role in Robust Estimation.
     """
-    if len(scores) < 2:
+    values = finite_scores(scores, name="scores")
+    if len(values) < 2:
         return None
-    values = np.asarray(scores, dtype=float)
     found = float(np.median(np.abs(values - np.median(values))))
     # Differences such as .71 - .70 carry rounding in the 17th digit, which is no spread.
     return round(found * NORMAL_MAD if scaled else found, 15)
@@ -51,11 +60,15 @@ def interquartile_range(scores: Sequence[float]) -> float | None:
 
     Quartiles are numpy's (linear interpolation, type 7 of Hyndman and Fan 1996).
 
+    Raises:
+        DataError: A score is no finite number.
+
     Example:
         >>> interquartile_range([0.0, 1.0, 2.0, 3.0, 100.0])
         2.0
     """
-    if len(scores) < 2:
+    values = finite_scores(scores, name="scores")
+    if len(values) < 2:
         return None
-    low, high = np.quantile(np.asarray(scores, dtype=float), [0.25, 0.75])
+    low, high = np.quantile(values, [0.25, 0.75])
     return float(high - low)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from hf_stabilizer.studies.statistics.checks import check_share, finite_scores
 from hf_stabilizer.studies.statistics.intervals import Interval
 from hf_stabilizer.studies.statistics.pairs import SAMPLES
 
@@ -48,6 +49,9 @@ def permutation_p_value(
     Returns:
         None without scores on both sides.
 
+    Raises:
+        DataError: A score is no finite number.
+
     Example:
         >>> round(permutation_p_value([0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]), 4)
         0.0286
@@ -75,6 +79,10 @@ def permutation_interval(
     Returns:
         None where there are too few runs for any finite interval.
 
+    Raises:
+        ConfigurationError: `confidence` is not in (0, 1).
+        DataError: A score is no finite number.
+
     Example:
         >>> permutation_interval([1, 2, 3, 4], [5, 6, 7, 8])
         Interval(low=1.0, high=7.0)
@@ -83,6 +91,7 @@ def permutation_interval(
 
     Source: Ernst 2004, Permutation Methods, section 2.3; Hartigan 1969 for the paired case.
     """
+    check_share(confidence, name="confidence")
     shifts = np.sort(_shifts(first, second, seed=seed))
     # The small addend mends (1 - 0.95) / 2 falling a hair short of 0.025.
     k = math.floor((1 + len(shifts)) * (1 - confidence) / 2 + 1e-9)
@@ -96,6 +105,12 @@ def superiority_of_unpaired(
 
     Over all n m pairs of runs; one half is no difference.
 
+    Returns:
+        None without scores on both sides.
+
+    Raises:
+        DataError: A score is no finite number.
+
     Example:
         >>> superiority_of_unpaired([0.1, 0.2], [0.2, 0.3])
         0.875
@@ -105,7 +120,8 @@ def superiority_of_unpaired(
     """
     if not (len(first) and len(second)):
         return None
-    gaps = np.subtract.outer(np.asarray(second, float), np.asarray(first, float))  # (m, n)
+    before, after = finite_scores(first, name="first"), finite_scores(second, name="second")
+    gaps = np.subtract.outer(after, before)  # (m, n)
     wins = gaps > 0 if greater_is_better else gaps < 0
     return float((wins.sum() + (gaps == 0).sum() / 2) / gaps.size)
 
@@ -119,7 +135,8 @@ def _shifts(first: Sequence[float], second: Sequence[float], *, seed: int) -> Fl
     n, m = len(first), len(second)
     if not (n and m):
         return np.empty(0)
-    scores = np.concatenate([np.asarray(first, float), np.asarray(second, float)])
+    named = {"first": first, "second": second}
+    scores = np.concatenate([finite_scores(values, name=name) for name, values in named.items()])
     is_second = np.arange(n + m) >= n
     chosen = _choices(n, m, seed=seed)  # (choices, n + m), true where it is called the second's
     weights = np.where(chosen, 1 / m, -1 / n)
