@@ -13,12 +13,16 @@ import transformers
 
 from hf_stabilizer import run_study, train
 from hf_stabilizer.configuration import load_configuration
+from hf_stabilizer.data import load_splits
 from hf_stabilizer.errors import ConfigurationError, DataError
 from hf_stabilizer.learning_rates import layerwise_decay
 from hf_stabilizer.optimizers import layered_optimizer
 from hf_stabilizer.predictions import read_predictions
 from hf_stabilizer.run import build_trainer, prepare_data
+from hf_stabilizer.scores.texts import rouge
+from hf_stabilizer.tasks import PreparedTask
 from hf_stabilizer.tasks.entropy import written_tokens
+from hf_stabilizer.tasks.targets import whole_targets
 from tests.tiny import TRAINING, WORDS, same_weights, save_tiny, tiny_tokenizer
 
 
@@ -105,6 +109,69 @@ def test_the_entropy_is_that_of_the_generation(
                 break
     assert len(entropies) > len(prepared.validation)
     assert found == pytest.approx(np.mean(entropies), rel=1e-4)
+
+
+def test_scores_are_of_whole_targets_however_short_labels_are_cut(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    """A model that stops where the labels were cut, after two words, has not said all."""
+    values = {**config, "max_target_length": 4, "metrics": ["rouge_1"], "max_steps": 2}
+    configuration = load_configuration(values)
+    splits, prepared = (
+        load_splits(configuration.data, task="seq2seq"),
+        prepare_data(configuration),
+    )
+    trainer = build_trainer(configuration, tmp_path / "built", prepared, quiet=True)
+    assert trainer.compute_metrics is not None
+    assert splits.test is not None
+    for rows, part in ((splits.validation, prepared.validation), (splits.test, prepared.test)):
+        assert part is not None
+        ids = [row + [-100] * (40 - len(row)) for row in part["input_ids"]]
+        cut = np.array(part["labels"])
+        outputs = transformers.EvalPrediction(predictions=cut, label_ids=cut, inputs=np.array(ids))
+        lengths = np.array([len(text.split()) for text in rows["target"]])
+        # Both words are right, of n: precision 1, recall 2 / n, F1 4 / (n + 2).
+        by_hand = (4 / (lengths + 2)).mean()
+        assert trainer.compute_metrics(outputs)["rouge_1"] == pytest.approx(by_hand)
+
+
+def test_a_run_scores_whole_targets(config: dict[str, Any], tmp_path: Path) -> None:
+    values = {**config, "max_target_length": 4, "metrics": ["rouge_1"], "max_steps": 4}
+    run = train(values)
+    prepared, kept = prepare_data(load_configuration(values)), read_predictions(tmp_path / "out")
+    assert kept is not None
+    for targets, outputs, score in (
+        (prepared.validation_targets, kept.validation, run.best_score),
+        (prepared.test_targets, kept.test, run.test_score),
+    ):
+        assert outputs is not None
+        ids = np.where(outputs == -100, 0, outputs).tolist()
+        written = prepared.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        assert score == pytest.approx(rouge(written, targets or (), "rouge1"))
+
+
+def test_evaluated_rows_are_known_by_their_labels(
+    config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepared = prepare_data(load_configuration({**config, "max_target_length": 4}))
+    prepared.save_to(tmp_path / "rows")
+    prepared = PreparedTask.load_from(tmp_path / "rows")
+    rows = {"validation": prepared.validation_targets, "test": prepared.test_targets}
+    for part, targets in rows.items():
+        assert targets is not None
+        assert max(len(text.split()) for text in targets) > 2  # more than the labels hold
+        labels = np.array(getattr(prepared, part)["labels"])
+        assert whole_targets(prepared, labels) == list(targets)
+        padded = np.pad(labels, ((0, 0), (0, 2)))  # as the Trainer pads
+        padded = np.pad(padded, ((0, 0), (0, 1)), constant_values=-100)  # as gathering does
+        assert whole_targets(prepared, padded) == list(targets)
+        # Two processes that share an odd number of rows.
+        again = np.concatenate([labels, labels[:1]])
+        assert whole_targets(prepared, again) == [*targets, targets[0]]
+        assert "neither" not in caplog.text
+        assert whole_targets(prepared, labels[1:]) is None
+        assert "neither the validation nor the test rows" in caplog.text
+        caplog.clear()
 
 
 def test_what_counts_as_written() -> None:

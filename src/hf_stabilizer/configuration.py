@@ -30,7 +30,7 @@ SEEDS = ("head_seed", "data_seed", "seed")
 SECRETS = ("hub_token",)
 
 # Written by the package itself, so a configuration that was written beside a result reads back.
-IGNORED = ("recipe", "versions")
+IGNORED = ("recipe", "versions", "settled")
 
 
 @dataclass(frozen=True)

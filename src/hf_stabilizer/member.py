@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ _ARCHITECTURES = {
     "ForMaskedLM": "masked-lm",
     "ForCausalLM": "causal-lm",
 }
+# Keys that a run settles itself where the configuration leaves them open.
+_SETTLED = ("text_columns", "choice_columns", "label_column", "generation_max_length")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,40 @@ class Member:
     """As `PreTrainedConfig.problem_type` has it; None for multiple-choice."""
     configuration: Configuration | None = None
     """What the run did; None for a model without one."""
+    settled: Mapping[str, Any] = field(default_factory=dict)
+    """Columns of texts, choices and label by their keys, and how long texts may get: as the
+    configuration names them, else as the run has settled them; keys that neither says are left
+    out."""
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """How evaluations of the run generate texts, beside what lies with the model.
+
+        Arguments of `generate`.
+        """
+        values = {} if self.configuration is None else self.configuration.values
+        said = {
+            "max_length": self.settled.get("generation_max_length"),
+            "num_beams": values.get("generation_num_beams"),
+        }
+        return {name: value for name, value in said.items() if value is not None}
+
+    def reader_options(self, file: str | Path) -> dict[str, Any]:
+        """How the run read files of the format of this one; {} if it read none, or another."""
+        from hf_stabilizer.data.reading import format_of
+
+        if self.configuration is None:
+            return {}
+        data = self.configuration.data
+        read = format_of(Path(data.train_file or data.dataset_name or ""))
+        alike = read == format_of(Path(str(file)))
+        return dict(data.reader_options or {}) if alike else {}
+
+    @property
+    def seed(self) -> int:
+        """The seed that the run's draws came from; 0 for a model without a run."""
+        values = {} if self.configuration is None else self.configuration.values
+        return int(values.get("seed") or 0)
 
     @property
     def name(self) -> str:
@@ -73,12 +109,12 @@ def read_member(folder: str | Path) -> Member:
     folder = Path(resolve_location(str(folder)))
     model_folder = _model_folder(folder)
     said = _read_json(model_folder / "config.json")
-    configuration = _configuration(folder)
+    configuration, settled = _configuration(folder)
     task = _task(said, configuration, folder)
     problem_type = _problem_type(task, said)
     has_names = task in ("text-classification", "token-classification")
     names = _names_in(said) if has_names else None
-    return Member(folder, model_folder, task, names, problem_type, configuration)
+    return Member(folder, model_folder, task, names, problem_type, configuration, settled)
 
 
 def read_names(folder: str | Path) -> tuple[str, ...] | None:
@@ -106,8 +142,11 @@ def _model_folder(folder: Path) -> Path:
     )
 
 
-def _configuration(folder: Path) -> Configuration | None:
-    """The run's configuration, unchecked: it may ask for a device that is not here."""
+def _configuration(folder: Path) -> tuple[Configuration | None, dict[str, Any]]:
+    """The run's configuration, unchecked, and what the run has settled.
+
+    The configuration may ask for a device that is not here.
+    """
     from hf_stabilizer.configuration import IGNORED, Configuration
     from hf_stabilizer.recipes import read_yaml
 
@@ -116,8 +155,14 @@ def _configuration(folder: Path) -> Configuration | None:
         if path.is_file():
             said = read_yaml(path)
             values = {key: value for key, value in said.items() if key not in IGNORED}
-            return Configuration(values, str(said.get("recipe", "plain")), frozenset(values))
-    return None
+            recipe = str(said.get("recipe", "plain"))
+            return Configuration(values, recipe, frozenset(values)), _settled(said)
+    return None, {}
+
+
+def _settled(said: Mapping[str, Any]) -> dict[str, Any]:
+    asked = {key: said[key] for key in _SETTLED if said.get(key)}
+    return {**(said.get("settled") or {}), **asked}
 
 
 def _task(said: Mapping[str, Any], configuration: Configuration | None, folder: Path) -> str:

@@ -176,6 +176,7 @@ def build_compute_metrics(
     num_labels: int | None = None,
     label_names: Sequence[str] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    references: Callable[[Array], Sequence[str] | None] | None = None,
 ) -> Callable[[EvalPrediction], dict[str, float]]:
     """Returns the function for `Trainer(compute_metrics=...)`.
 
@@ -192,6 +193,9 @@ def build_compute_metrics(
             None: it is refused when it first meets more.
         label_names: Names of the classes in the order of their ids; needed to find entities.
         tokenizer: What turns ids into texts; needed for generation.
+        references: From the labels of the evaluated rows to the whole texts that are right, None
+            if it does not know them; None: the labels are read as texts, which flatters where
+            they were cut.
 
     Raises:
         ConfigurationError: A metric is unknown, or does not fit.
@@ -217,7 +221,8 @@ def build_compute_metrics(
         # Some models return hidden states after the logits.
         predictions = np.asarray(given[0] if isinstance(given, tuple) else given)
         labels = np.asarray(prediction.label_ids)
-        outputs = Outputs(predictions, labels, kind, label_names, tokenizer)
+        right = None if references is None else references(labels)
+        outputs = Outputs(predictions, labels, kind, label_names, tokenizer, right)
         wanted = {wants: outputs.read(wants) for wants in wanted_by_any}
         values = {
             name: _compute(family, k, *wanted[SCORES[family].wants])

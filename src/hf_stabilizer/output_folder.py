@@ -71,10 +71,15 @@ def _check_same_run(configuration: Configuration, folder: Path) -> None:
         raise ConfigurationError(f"{what}, and does not say of which; {way_out}")
     ours, theirs = configuration.recorded, read_yaml(path)
     names = sorted({*ours, *theirs} - {*IGNORED, "output_dir", "resume_from_checkpoint"})
+    # To name what that run has settled itself, such as a column that it guessed, changes nothing.
+    settled = {
+        **(theirs.get("settled") or {}),
+        **{k: v for k, v in theirs.items() if v is not None},
+    }
     differences = [
         f"{name} {theirs.get(name)!r} -> {ours.get(name)!r}"
         for name in names
-        if ours.get(name) != theirs.get(name)
+        if ours.get(name) not in (theirs.get(name), settled.get(name))
     ]
     if differences:
         raise ConfigurationError(

@@ -9,6 +9,7 @@ OUTPUT_DIR/traceback.txt         where it failed, if it did
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import shutil
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -52,10 +54,12 @@ from hf_stabilizer.outcome import Outcome
 from hf_stabilizer.output_folder import free_folder, resumed
 from hf_stabilizer.prediction_recorder import PredictionRecorder
 from hf_stabilizer.records import Run, read_run, versions, write_atomically, write_run
+from hf_stabilizer.scoring_order import ScoringOrderCallback, in_their_own_order
 from hf_stabilizer.silent_mistakes import Finding, preflight
 from hf_stabilizer.silent_mistakes.checkpoint_names import keep_names
 from hf_stabilizer.tasks import PreparedTask, prepare_task
 from hf_stabilizer.tasks.sockets import complete_arguments, make_trainer
+from hf_stabilizer.tasks.targets import whole_targets
 from hf_stabilizer.transfer_source import check_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -185,7 +189,15 @@ def execute(
     start = time.perf_counter() - part.seconds
     fitted = part.fitted(configuration)
     trainer = build_trainer(fitted, folder, prepared, callbacks=callbacks, quiet=quiet)
-    return carry_out(trainer, configuration, folder, test=prepared.test, start=start, part=part)
+    return carry_out(
+        trainer,
+        configuration,
+        folder,
+        test=prepared.test,
+        start=start,
+        part=part,
+        settled=_settled(prepared, trainer),
+    )
 
 
 def carry_out(
@@ -196,6 +208,7 @@ def carry_out(
     test: Any,  # Any: whatever the Trainer takes as a dataset
     start: float,
     part: Part,
+    settled: Mapping[str, Any] = MappingProxyType({}),
 ) -> Run:
     """Trains what was built, scores it, keeps what validation chose and writes the record.
 
@@ -206,13 +219,16 @@ def carry_out(
         test: Rows to score once with the weights that validation chose; None: there are none.
         start: When the run began, by `time.perf_counter`, parts before counted.
         part: Which part of the run it is.
+        settled: What the rows have settled, to write beside the configuration: see `_settled`.
     """
     first_step = _FirstStepCallback()
     trainer.add_callback(first_step)
     recorder = PredictionRecorder(folder)
     recorder.listen_to(trainer)
+    rows = trainer.eval_dataset
+    trainer.add_callback(ScoringOrderCallback(len(rows) if isinstance(rows, dict) else 1))
     folder.mkdir(parents=True, exist_ok=True)
-    write_configuration(configuration, folder)
+    write_configuration(configuration, folder, settled=settled)
     try:
         trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     except Exception as error:
@@ -353,15 +369,31 @@ def record_failure(
     return run
 
 
-def write_configuration(configuration: Configuration, folder: Path) -> None:
-    """Writes the resolved configuration so that `train` can read it again."""
+def write_configuration(
+    configuration: Configuration, folder: Path, *, settled: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Writes the resolved configuration so that `train` can read it again.
+
+    Args:
+        configuration: What was asked for.
+        folder: Folder of the run.
+        settled: What was left open and the rows have settled; it stands under a key that is no
+            option, so that a run that guesses and one that is told go on alike.
+    """
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     text = io.StringIO()
-    yaml.dump(
-        {**configuration.recorded, "recipe": configuration.recipe, "versions": versions()}, text
-    )
+    ours = {"recipe": configuration.recipe, "versions": versions()}
+    if settled:
+        ours["settled"] = dict(settled)
+    yaml.dump({**configuration.recorded, **ours}, text)
     write_atomically(folder / "configuration.yaml", text.getvalue())
+
+
+def _settled(prepared: PreparedTask, trainer: Trainer) -> dict[str, Any]:
+    """Returns what predictions need and no file says else: columns, and the length of texts."""
+    longest = getattr(trainer.args, "generation_max_length", None)
+    return {**prepared.settled, **({"generation_max_length": longest} if longest else {})}
 
 
 def _score_test(
@@ -373,7 +405,8 @@ def _score_test(
     """Scores the test rows, once, with the weights that the model holds after training."""
     if test is None:
         return None
-    output = trainer.predict(test, metric_key_prefix="test")
+    with in_their_own_order(trainer.args):
+        output = trainer.predict(test, metric_key_prefix="test")
     if trainer.is_world_process_zero():
         recorder.add_test(output)
     return float((output.metrics or {})[f"test_{configuration.metric}"])
@@ -432,6 +465,7 @@ def _metrics(
         num_labels=prepared.num_labels,
         label_names=prepared.label_names,
         tokenizer=prepared.tokenizer,
+        references=functools.partial(whole_targets, prepared),
     )
 
 

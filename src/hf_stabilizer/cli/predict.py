@@ -1,4 +1,4 @@
-"""What does `hf-stabilizer predict` do? Labels and probabilities for the rows of a file."""
+"""What does `hf-stabilizer predict` do? Labels, tags, texts or losses for the rows of a file."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.cli.parsing import AddCommand, no_overrides
+from hf_stabilizer.cli.speaking import show_notes
 from hf_stabilizer.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from hf_stabilizer.ensembling.predicting import Request
+    from hf_stabilizer.ensembling.request import Request
 
+# Any in this module: values that pandas' readers take.
 COMBINATIONS = ("mean_probability", "mean_logit", "rank_mean", "weighted")
 
 
 def add(command: AddCommand) -> None:
     """Adds `predict`."""
     predict = command(
-        "predict", _predict, "Write labels and probabilities for the rows of a file, resumably."
+        "predict", _predict, "Write what models predict for the rows of a file, resumably."
     )
+    predict.epilog = None
     predict.add_argument(
         "runs", nargs="+", metavar="RUN",
         help="folders of runs, checkpoints, models, soups, or of an ensemble; several: their mean",
@@ -41,6 +44,10 @@ def add(command: AddCommand) -> None:
         "--choice-columns", nargs="+", metavar="NAME", help="columns of the choices, likewise"
     )
     predict.add_argument(
+        "--reader-options", metavar="YAML",
+        help="for the pandas reader of FILE, such as '{sep: \";\"}' (default: as the run's files)",
+    )  # fmt: skip
+    predict.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and write nothing"
     )
 
@@ -58,7 +65,9 @@ def add_combine(command: argparse.ArgumentParser) -> None:
 
 def _predict(args: argparse.Namespace) -> None:
     no_overrides(args)
-    from hf_stabilizer.ensembling.predicting import checked_output, predict, prepare_request
+    show_notes()
+    from hf_stabilizer.ensembling.predicting import checked_output, predict
+    from hf_stabilizer.ensembling.request import prepare_request
 
     checked_output(args.output)
     options = {
@@ -67,6 +76,7 @@ def _predict(args: argparse.Namespace) -> None:
         "batch_size": args.batch_size,
         "text_columns": args.text_columns,
         "choice_columns": args.choice_columns,
+        "reader_options": _reader_options(args.reader_options),
     }
     if args.batch_size < 1:
         raise ConfigurationError(f"--batch-size must be 1 or more, got {args.batch_size!r}")
@@ -77,6 +87,17 @@ def _predict(args: argparse.Namespace) -> None:
     print(f"{args.output}: {len(found)} rows")
 
 
+def _reader_options(text: str | None) -> dict[str, Any] | None:
+    from hf_stabilizer.recipes import read_value
+
+    options = None if text is None else read_value(text)
+    if options is not None and not isinstance(options, dict):
+        raise ConfigurationError(
+            f"--reader-options must be a mapping such as '{{sep: \";\"}}', got {text!r}"
+        )
+    return options
+
+
 def _show(request: Request, output: str) -> None:
     from hf_stabilizer.ensembling.predicting import parts_of
 
@@ -85,7 +106,7 @@ def _show(request: Request, output: str) -> None:
     for name in request.names:
         print(f"  {name}")
     print(f"columns read: {', '.join(record['columns'])}")
-    print(f"labels: {', '.join(record['labels'] or ['a number'])}")
+    print(f"columns written: {', '.join(record['written'])}")
     print(f"{record['forward_passes']} forward passes, then {output}")
     from pathlib import Path
 

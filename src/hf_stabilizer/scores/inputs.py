@@ -42,6 +42,8 @@ class Outputs:
     """Names of the classes; None: their numbers."""
     tokenizer: PreTrainedTokenizerBase | None = None
     """What turns ids into texts; None: no score of texts is asked for."""
+    references: Sequence[str] | None = None
+    """The texts that are right, whole; None: the labels are read as texts, as far as they go."""
 
     def read(self, wants: Wants) -> tuple[Any, Any]:
         """Returns (predictions, references) as a score wants them."""
@@ -54,7 +56,7 @@ class Outputs:
         if wants == "tags":
             return self._found_tags(), self._tags(self.labels)
         if wants == "texts":
-            return self._texts(self.predictions), self._texts(self.labels)
+            return self._texts(self.predictions), self._references()
         if wants == "tokens":
             return self._tokens(self.predictions), None
         if self.kind == MULTI:
@@ -95,6 +97,11 @@ class Outputs:
                 self._tags(self.predictions.argmax(-1)), lost, self.labels, strict=True
             )
         ]
+
+    def _references(self) -> list[str]:
+        if self.references is None:
+            return self._texts(self.labels)
+        return [text.strip() for text in self.references]
 
     def _texts(self, ids: Array) -> list[str]:
         tokenizer = _needed(self.tokenizer)

@@ -78,7 +78,22 @@ def prepare_task(
         validation_rows=validation_rows,
         test_rows=test_rows,
         soft_labels=splits.soft_label_column is not None,
+        text_columns=splits.text_columns,
+        choice_columns=splits.choice_columns or None,
+        label_column=splits.label_column,
+        validation_targets=_targets(task, splits, splits.validation, validation_rows),
+        test_targets=_targets(task, splits, splits.test, test_rows),
     )
+
+
+def _targets(
+    task: str, splits: Splits, rows: Dataset | None, places: Sequence[int] | None
+) -> tuple[str, ...] | None:
+    """Returns the texts that the rows are to become, in the order that they are scored in."""
+    if task != "seq2seq" or rows is None or places is None:
+        return None
+    texts = [str(text) for text in rows[str(splits.label_column)]]
+    return tuple(texts[place] for place in places)
 
 
 def _scored(task: str, encode: Encoder, tokenizer: PreTrainedTokenizerBase) -> Encoder:

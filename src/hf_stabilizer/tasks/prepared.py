@@ -24,7 +24,10 @@ ProblemType = Literal[
 Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
 _RECORD = "task.json"
 # Fields that the record holds as lists.
-_LISTS = ("label_names", "groups", "validation_rows", "test_rows")
+_LISTS = (
+    *("label_names", "groups", "validation_rows", "test_rows", "text_columns", "choice_columns"),
+    *("validation_targets", "test_targets"),
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,17 @@ class PreparedTask:
     """The same for `test`; None as well if there are no test rows."""
     soft_labels: bool = False
     """Whether a training row's label is a probability per class."""
+    text_columns: tuple[str, ...] | None = None
+    """The columns of the texts that were read, named or guessed; None: not recorded."""
+    choice_columns: tuple[str, ...] | None = None
+    """The same for the choices; None as well if the task has none."""
+    label_column: str | None = None
+    """The same for the label."""
+    validation_targets: tuple[str, ...] | None = None
+    """The text that each row of `validation` is to become, whole, however short `labels` were cut;
+    None for all tasks but seq2seq."""
+    test_targets: tuple[str, ...] | None = None
+    """The same for `test`; None as well if there are no test rows."""
 
     @property
     def data_collator(self) -> Collator:
@@ -78,6 +92,17 @@ class PreparedTask:
         if self.task == "seq2seq":
             return transformers.DataCollatorForSeq2Seq(self.tokenizer, model=model)
         return transformers.DataCollatorWithPadding(self.tokenizer)
+
+    @property
+    def settled(self) -> dict[str, Any]:
+        """Configuration keys of the columns, as they were named or guessed; {} if not recorded."""
+        columns = {
+            "text_columns": self.text_columns,
+            "choice_columns": self.choice_columns,
+            "label_column": self.label_column,
+        }
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in columns.items()}
+        return {name: value for name, value in plain.items() if value}
 
     @property
     def decided_train(self) -> Dataset:
@@ -100,6 +125,7 @@ class PreparedTask:
             "num_labels": self.num_labels,
             "problem_type": self.problem_type,
             "soft_labels": self.soft_labels,
+            "label_column": self.label_column,
             **{name: getattr(self, name) for name in _LISTS},
             "parts": [p for p in ("train", "validation", "test") if getattr(self, p) is not None],
         }
@@ -137,5 +163,6 @@ class PreparedTask:
             num_labels=record["num_labels"],
             problem_type=record["problem_type"],
             soft_labels=record.get("soft_labels", False),
+            label_column=record.get("label_column"),
             **{name: tuple(value) if value else None for name, value in lists.items()},
         )
