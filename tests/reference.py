@@ -599,3 +599,8 @@ def best_weight_of_two(first: list[float], second: list[float], steps: int = 10_
         return -sum(math.log(p) for p in mixed)
 
     return min((step / steps for step in range(steps + 1)), key=loss)
+
+
+def first_of_each_text(texts):
+    """The places of rows whose text stands in no row before them."""
+    return [place for place, text in enumerate(texts) if text not in texts[:place]]

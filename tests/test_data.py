@@ -606,7 +606,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"must end in one of \.csv, \.json"):
         load_splits(DataArguments(train_file=str(tmp_path / "rows.docx")), task=CLASSES)
     (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(DataError, match=r"cannot be read: No columns .*; see reader_options"):
+    with pytest.raises(DataError, match=r"empty\.csv' is empty"):
         load_splits(DataArguments(train_file=str(tmp_path / "empty.csv")), task=CLASSES)
     (tmp_path / "header.csv").write_text("text,label\n")
     with pytest.raises(DataError, match="holds no rows"):
@@ -730,3 +730,18 @@ def test_choices_that_are_called_by_numbers_come_back_as_they_were(tmp_path: Pat
     assert set(splits.train["label"]) == {0, 1, 2}
     assert again.train.to_dict() == splits.train.to_dict()
     assert again.validation.to_dict() == splits.validation.to_dict()
+
+
+def test_a_column_called_as_that_of_the_groups_cannot_be_written_and_nothing_is(
+    tmp_path: Path,
+) -> None:
+    rows = frame().rename(columns={"text": "_group"})
+    options: dict[str, Any] = {"text_columns": ["_group"]}
+    grouped = load(tmp_path, rows, group_column="film", **options)
+    with pytest.raises(DataError, match=r"have a column '_group' that is read, .* rename it$"):
+        write_splits(grouped, tmp_path / "rows")
+    assert not (tmp_path / "rows").exists()
+    plain = load(tmp_path, rows, **options)  # without groups none of ours is added
+    keys = write_splits(plain, tmp_path / "rows")
+    again = load_splits(DataArguments(**keys), task="text-classification")
+    assert again.train.to_dict() == plain.train.to_dict()

@@ -118,6 +118,33 @@ def require_columns(frame: pd.DataFrame, needed: Iterable[str], *, key: str, ori
             )
 
 
+def refuse_taken(columns: Iterable[str], added: Iterable[str], *, by: str) -> None:
+    """Checks that no column that is read is called as one that is added.
+
+    Args:
+        columns: The columns that are read.
+        added: Names of the columns that are added.
+        by: What adds them, in the plural, for the message.
+
+    Raises:
+        DataError: One is.
+
+    Example:
+        >>> refuse_taken(["text", "fold"], ["fold"], by="folds")
+        Traceback (most recent call last):
+            ...
+        hf_stabilizer.errors.DataError: the rows have a column 'fold' that is read, and folds add
+        one of that name; rename it
+    """
+    taken = set(added)
+    for name in columns:
+        if name in taken:
+            raise DataError(
+                f"the rows have a column {name!r} that is read, and {by} add one of that name; "
+                "rename it"
+            )
+
+
 def quoted(column: str) -> str:
     """Returns a column's name as a filter has to spell it.
 

@@ -50,10 +50,10 @@ def normalized(text: str) -> str:
     return " ".join(words or text.split())
 
 
-def check_threshold(threshold: float) -> None:
+def check_threshold(threshold: float, *, name: str = "threshold") -> None:
     """Raises ConfigurationError unless it is a similarity that texts can have, above 0."""
     if not 0 < threshold <= 1:
-        raise ConfigurationError(f"threshold must be in (0, 1], got {threshold!r}")
+        raise ConfigurationError(f"{name} must be in (0, 1], got {threshold!r}")
 
 
 def near_duplicates(

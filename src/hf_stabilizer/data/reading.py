@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -61,6 +62,18 @@ def read_file(location: str, *, key: str, options: Mapping[str, Any] | None = No
     if not len(table.frame):
         raise DataError(f"{origin} holds no rows")
     return table
+
+
+def format_of(path: Path) -> str:
+    """Returns the ending that says how a file is read, in lower case; "" if it has none.
+
+    Example:
+        >>> format_of(Path("rows.CSV.gz")), format_of(Path("rows"))
+        ('.csv', '')
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compressed = bool(suffixes) and suffixes[-1] in _COMPRESSIONS
+    return next(iter(suffixes[-2:-1] if compressed else suffixes[-1:]), "")
 
 
 def read_dataset(name: str, config_name: str | None) -> dict[str, Table]:
@@ -127,9 +140,7 @@ def _check_expression(expression: str) -> None:
 
 
 def _read_with_pandas(path: Path, origin: str, options: Mapping[str, Any]) -> pd.DataFrame:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    compressed = bool(suffixes) and suffixes[-1] in _COMPRESSIONS
-    suffix = next(iter(suffixes[-2:-1] if compressed else suffixes[-1:]), "")
+    suffix = format_of(path)
     if suffix not in _READERS:
         allowed = ", ".join(sorted(_READERS))
         raise DataError(f"{origin} must end in one of {allowed} (and may be compressed)")
@@ -139,10 +150,13 @@ def _read_with_pandas(path: Path, origin: str, options: Mapping[str, Any]) -> pd
     reader, defaults = _READERS[suffix]
     try:
         frame = reader(path, **{**defaults, **options})
+    except pd.errors.EmptyDataError as error:
+        raise DataError(f"{origin} is empty") from error
     except UnicodeDecodeError as error:
+        wide = error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         raise DataError(
             f"{origin} is not UTF-8, at byte {error.start}; say what it is, for instance "
-            "reader_options: {encoding: latin-1}"
+            f"reader_options: {{encoding: {'utf-16' if wide else 'latin-1'}}}"
         ) from error
     except (ValueError, TypeError, OSError, EOFError) as error:
         raise DataError(

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from hf_stabilizer.data.arguments import DataArguments
-from hf_stabilizer.data.columns import Columns, choose_columns, require_columns
+from hf_stabilizer.data.columns import (
+    Columns,
+    choose_columns,
+    refuse_taken,
+    require_columns,
+)
 from hf_stabilizer.data.division import SPLITS, Part, divide, take_subsets
 from hf_stabilizer.data.labels import (
     TASKS,
@@ -42,7 +47,7 @@ class Splits:
     test: Dataset | None
     """Rows that judge the chosen model once; None if there are none."""
     unlabelled: Dataset | None
-    """Rows of `unlabelled_file`, texts and choices only; None if there is none."""
+    """Rows of `unlabelled_file`, without labels; None if there is none."""
     text_columns: tuple[str, ...]
     """One column of text, or two that form a pair."""
     choice_columns: tuple[str, ...]
@@ -75,8 +80,8 @@ def load_splits(
     Args:
         arguments: See `DataArguments`.
         task: One of `hf_stabilizer.tasks.TASKS`.
-        keep: More columns to leave in the rows of the splits that have them; `SOURCE` and
-            `SOURCE_ROW` among them tell where each row was read.
+        keep: More columns to leave in the rows of the splits, and in the unlabelled ones, that
+            have them; `SOURCE` and `SOURCE_ROW` among them tell where each row was read.
         pooled: Draw no validation rows, and put those that are given behind the training rows, to
             be divided otherwise; `validation` is empty.
 
@@ -99,6 +104,10 @@ def load_splits(
     tables, notes = read_tables(arguments, numbered=SOURCE_ROW in keep)
     columns = choose_columns(tables["train"].frame, arguments, task=task)
     notes += columns.notes
+    if SOURCE_ROW in keep:
+        more = (columns.label, arguments.soft_label_column, arguments.group_column)
+        read = (*columns.texts, *columns.choices, *(name for name in more if name is not None))
+        refuse_taken(read, (SOURCE, SOURCE_ROW), by="places of rows")
     _drop_unlabelled_test(tables, columns, arguments, notes)
     parts = {name: _read_part(table, columns, task) for name, table in tables.items()}
     notes += divide(parts, arguments, task=task, wanted=("test",) if pooled else SPLITS)
@@ -126,7 +135,7 @@ def load_splits(
         train=train,
         validation=_dataset(parts.get("validation", parts["train"].take([])), columns, keep),
         test=_dataset(parts["test"], columns, keep) if "test" in parts else None,
-        unlabelled=_read_unlabelled(arguments, columns, task),
+        unlabelled=_read_unlabelled(arguments, columns, task, keep),
         text_columns=columns.texts,
         choice_columns=columns.choices,
         label_column=columns.label,
@@ -299,21 +308,36 @@ def _note_repeats(parts: dict[str, Part], columns: Columns, notes: list[str]) ->
             notes.append(f"{repeats} of the {part} rows have a text that is in a training row too")
 
 
-def _read_unlabelled(arguments: DataArguments, columns: Columns, task: str) -> Dataset | None:
+def _read_unlabelled(
+    arguments: DataArguments, columns: Columns, task: str, keep: Sequence[str]
+) -> Dataset | None:
     if arguments.unlabelled_file is None:
         return None
     options = arguments.reader_options
     table = read_file(arguments.unlabelled_file, key="unlabelled_file", options=options)
     needed = (*columns.texts, *columns.choices)
     require_columns(table.frame, needed, key="unlabelled_file", origin=table.origin)
-    return _dataset(Part(clean_texts(table, columns, task=task), []), columns)
+    return _dataset(Part(clean_texts(table, columns, task=task), []), columns, keep)
 
 
 def _dataset(part: Part, columns: Columns, keep: Sequence[str] = ()) -> Dataset:
     from datasets import Dataset
 
     more = [name for name in keep if name in part.frame.columns and name != columns.label]
-    texts = {name: part.frame[name].tolist() for name in (*columns.texts, *columns.choices, *more)}
+    texts = {name: part.frame[name].tolist() for name in (*columns.texts, *columns.choices)}
+    texts |= {name: _cells(part.frame[name]) for name in more if name not in texts}
     if columns.label is not None and part.labels:
         texts[columns.label] = part.labels
     return Dataset.from_dict(texts)
+
+
+def _cells(column: pd.Series[Any]) -> list[Any]:
+    """Returns the cells of any column as a table of one type can hold them: empty ones as None."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column.tolist()
+    cells = [
+        None if is_empty else cell for cell, is_empty in zip(column, column.isna(), strict=True)
+    ]
+    if len({type(cell) for cell in cells if cell is not None}) < 2:
+        return cells
+    return [None if cell is None else str(cell) for cell in cells]

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_stabilizer.data.columns import refuse_taken
 from hf_stabilizer.data.splits import Splits
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ def write_splits(
         Configuration keys to lay over the configuration that the rows were read with; keys that
         must no longer act are None.
 
+    Raises:
+        DataError: The rows have groups, and a column of theirs is called `GROUP`.
+
     Example:
         >>> import pandas as pd, tempfile
         >>> from hf_stabilizer.data import DataArguments, load_splits
@@ -55,6 +59,7 @@ def write_splits(
         >>> again.train.to_dict() == splits.train.to_dict(), again.label_names
         (True, ('neg', 'pos'))
     """
+    check_group_name(splits)
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     keys: dict[str, Any] = dict.fromkeys(_SETTLED)
@@ -76,6 +81,16 @@ def write_splits(
         "label_names": None if splits.label_names is None else list(splits.label_names),
         "group_column": GROUP if GROUP in rows.column_names else None,
     }
+
+
+def check_group_name(splits: Splits) -> None:
+    """Checks that the column of the groups can be written beside those of the rows.
+
+    Raises:
+        DataError: One of these has its name already.
+    """
+    if splits.groups is not None:
+        refuse_taken(splits.train.column_names, (GROUP,), by="groups that are written")
 
 
 def write_parquet(rows: Dataset, path: Path) -> None:

@@ -6,14 +6,16 @@ says about taking validation rows from the training rows has no effect.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.configuration import Configuration
-from hf_stabilizer.data import Splits, load_splits
-from hf_stabilizer.data.columns import require_columns
-from hf_stabilizer.data.splits import SOURCE, SOURCE_ROW
-from hf_stabilizer.errors import ConfigurationError, DataError, check_choice
+from hf_stabilizer.data import DataArguments, Splits, load_splits
+from hf_stabilizer.data.columns import refuse_taken, require_columns
+from hf_stabilizer.data.splits import SOURCE, SOURCE_ROW, read_tables
+from hf_stabilizer.data.writing import GROUP
+from hf_stabilizer.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,32 +60,52 @@ def read_pool(configuration: Configuration, *, fold_column: str | None = None) -
     Raises:
         ConfigurationError: The task has no label by row, or its training rows are weighted by
             probabilities.
-        DataError: The rows are not as the configuration says, or a column is missing.
+        DataError: The rows are not as the configuration says, a column is missing, or one that is
+            read is called as one that is added.
     """
     arguments, task = configuration.data, configuration.model.task
-    check_choice(task, TASKS, name="the task of a cross-validation")
+    if task not in TASKS:  # No close name is meant: the task is one, but not of this kind.
+        raise ConfigurationError(
+            f"a cross-validation is of {', '.join(TASKS)}, which have a label for each row; "
+            f"task is {task!r}"
+        )
     if getattr(arguments, "soft_label_column", None) is not None:
         raise ConfigurationError(
             f"soft_label_column {arguments.soft_label_column!r} is of training rows alone, and in "
             "folds every row is scored, too; leave it out"
         )
     group = arguments.group_column
-    columns = [name for name in (group, fold_column) if name is not None]
+    named = {"group_column": group, "fold_column": fold_column}
+    asked = {key: name for key, name in named.items() if name is not None}
+    columns = list(asked.values())
+    refuse_taken(columns, (SOURCE, SOURCE_ROW), by="places of rows")
+    _require(asked, arguments)
     splits = load_splits(arguments, task=task, keep=(*columns, SOURCE, SOURCE_ROW), pooled=True)
     rows, label = splits.train, splits.label_column
     assert label is not None  # these tasks have one
     table = rows.to_pandas()
-    for key, name in (("group_column", group), ("fold_column", fold_column)):
-        if name is not None:
-            require_columns(table, [name], key=key, origin="the pool of the folds")
-    named = [*splits.text_columns, *splits.choice_columns, label]
+    read = [*splits.text_columns, *splits.choice_columns, label]
+    if group is not None:
+        refuse_taken(read, (GROUP,), by="groups that are written")
     return Pool(
-        splits=replace(splits, train=rows.select_columns(named), groups=None),
-        rows=table[[*named, SOURCE, SOURCE_ROW]],
+        splits=replace(splits, train=rows.select_columns(read), groups=None),
+        rows=table[[*read, SOURCE, SOURCE_ROW]],
         labels=list(rows[label][:]),
         groups=None if group is None else _filled(table[group], group),
         marks=None if fold_column is None else table[fold_column].tolist(),
     )
+
+
+def _require(asked: Mapping[str, str], arguments: DataArguments) -> None:
+    """Checks that the training rows have these columns, by the names that their file has.
+
+    What `load_splits` returns has only the columns that it was to keep, and some of its own.
+    """
+    if not asked:
+        return
+    table = read_tables(arguments)[0]["train"]
+    for key, name in asked.items():
+        require_columns(table.frame, [name], key=key, origin=table.origin)
 
 
 def _filled(cells: pd.Series[Any], column: str) -> list[Any]:

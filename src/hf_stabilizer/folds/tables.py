@@ -14,16 +14,19 @@ from hf_stabilizer.folds.planning import FoldPlan
 
 
 def folds_table(plan: FoldPlan) -> pd.DataFrame:
-    """Returns which row of the pool lies in which fold: where it was read, label and texts."""
+    """Returns which row of the pool lies in which fold: where it was read, label and texts.
+
+    A text column that is called as one of the others, "source" for instance, is "text_source".
+    """
     pool = plan.pool
     texts = [*pool.splits.text_columns, *pool.splits.choice_columns]
-    return pd.DataFrame(
-        {
-            **_places(plan),
-            "label": [_word(plan, row) for row in range(len(plan.places))],
-            **{name: pool.rows[name] for name in texts},
-        }
-    )
+    columns = {
+        **_places(plan),
+        "label": [_word(plan, row) for row in range(len(plan.places))],
+    }
+    # A text column may be called as one of these; under that name each table has the same.
+    own = {name: f"text_{name}" if name in columns else name for name in texts}
+    return pd.DataFrame({**columns, **{own[name]: pool.rows[name] for name in texts}})
 
 
 def out_of_fold_table(plan: FoldPlan, kind: Kind, probabilities: Array) -> pd.DataFrame:

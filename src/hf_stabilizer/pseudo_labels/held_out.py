@@ -15,22 +15,27 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import pandas as pd
 
 from hf_stabilizer.data.columns import require_columns
+from hf_stabilizer.data.frames import frame_of
 from hf_stabilizer.data.near_duplicates import near_duplicates, normalized
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from hf_stabilizer.pseudo_labels.groups import HeldOutGroups
 
 Rows: TypeAlias = "Dataset | pd.DataFrame"
 
 
 @dataclass(frozen=True)
 class Guarded:
-    """The texts on both sides of the wall, as they were written."""
+    """What stands on both sides of the wall; texts as they were written."""
 
     held_out: tuple[str, ...] = ()
     """Texts of rows that judge: validation and test rows."""
     labelled: tuple[str, ...] = ()
     """Texts of rows whose true label students learn anyhow."""
+    groups: HeldOutGroups | None = None
+    """Groups of the rows that judge; None where rows have none."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def texts_of(rows: Rows, columns: Sequence[str]) -> list[str]:
         >>> texts_of(pd.DataFrame({"a": ["good"], "b": ["film"]}), ["a", "b"])
         ['good film']
     """
-    frame = rows if isinstance(rows, pd.DataFrame) else cast(pd.DataFrame, rows.to_pandas())
+    frame = frame_of(rows, or_file=False)
     require_columns(frame, columns, key="text_columns", origin="the file of the rows")
     cells = [frame[name].fillna("").astype(str).tolist() for name in columns]
     return [" ".join(row) for row in zip(*cells, strict=True)]

@@ -1,15 +1,17 @@
 """Which unlabelled rows are kept, with which label, and how many were not?
 
-    unlabelled --share--> sampled --teachers--> judged --options--> selected --sieve--> Dataset
+    unlabelled --usable--> --share--> sampled --teachers--> judged --options--> selected
+                                                                  --sieve--> Dataset
 
-Which rows are selected does not depend on the held-out rows; their near duplicates are taken out
-afterwards, and nothing takes their place.
+Rows of groups that judge, and texts that stood before, are left out first. Beyond that, which rows
+are selected does not depend on the held-out rows; their near duplicates are taken out afterwards,
+and nothing takes their place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +20,17 @@ import pandas as pd
 from hf_stabilizer.data.near_duplicates import normalized
 from hf_stabilizer.errors import DataError
 from hf_stabilizer.prediction import columns_of
+from hf_stabilizer.pseudo_labels.groups import HeldOutGroups
 from hf_stabilizer.pseudo_labels.held_out import Guarded, Rows, Sieved, several, sieve, texts_of
 from hf_stabilizer.pseudo_labels.judgement import Judgement, judge
+from hf_stabilizer.pseudo_labels.learnt import (
+    Learnt,
+    group_column_of,
+    guarded_by,
+    refuse_seen,
+    tell_of_near,
+    what_was_learnt,
+)
 from hf_stabilizer.pseudo_labels.options import LabellingOptions
 from hf_stabilizer.pseudo_labels.provenance import (
     check_names,
@@ -35,14 +46,8 @@ from hf_stabilizer.pseudo_labels.selection import (
     sampled_rows,
     select,
 )
-from hf_stabilizer.pseudo_labels.teachers import (
-    Learnt,
-    Teachers,
-    guarded_by,
-    refuse_seen,
-    tell_of_near,
-    what_was_learnt,
-)
+from hf_stabilizer.pseudo_labels.teachers import Teachers
+from hf_stabilizer.pseudo_labels.usable import Usable, usable_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,6 +63,8 @@ class Labelling:
     """The rows that are kept."""
     unlabelled: int
     """Rows that were read."""
+    usable: Usable
+    """Which of them may be labelled, and how many may not."""
     sampled: int
     """Rows that the teachers judged."""
     selected: int
@@ -68,6 +75,8 @@ class Labelling:
     """The distribution of confidences, or of spreads, in words."""
     classes: dict[str, int] = field(default_factory=dict)
     """Rows kept of each class."""
+    cautions: tuple[str, ...] = ()
+    """Why rows of groups that judge may be among them all the same, a sentence each."""
 
     @property
     def absent(self) -> list[str]:
@@ -78,6 +87,8 @@ class Labelling:
         """Returns the numbers as a record may hold them."""
         return {
             "unlabelled": self.unlabelled,
+            "of_held_out_groups": self.usable.of_groups,
+            "repeated": self.usable.repeated,
             "sampled": self.sampled,
             "selected": self.selected,
             "near_held_out": self.sieved.near_held_out,
@@ -91,11 +102,13 @@ class Labelling:
         """Says in one sentence how many rows were kept, and why not the others."""
         of = "" if self.sampled == self.unlabelled else f" (of {self.unlabelled})"
         shares = ", ".join(f"{name} {count}" for name, count in self.classes.items())
+        before = str(self.usable)
         return (
             f"{len(self.rows)} of {self.sampled} unlabelled rows{of} are pseudo-labelled"
             f"{f' ({shares})' if shares else ''}; {self.selected} were selected, "
             f"{self.sieved.near_held_out} of them left out as near duplicates of held-out rows, "
             f"{self.sieved.labelled} as their true label is known"
+            f"{f'; before that, {before}' if before else ''}"
         )
 
 
@@ -107,19 +120,38 @@ def label_rows(
     sampling_rate: float = 1.0,
     held_out: Rows | Sequence[Rows] | None = None,
     labelled: Rows | Sequence[Rows] | None = None,
+    groups: HeldOutGroups | None = None,
     round: int = 1,
     text_columns: Sequence[str] | None = None,
     choice_columns: Sequence[str] | None = None,
     label_column: str | None = None,
 ) -> Labelling:
-    """Does what `pseudo_label` says, and tells how the rows came to be these."""
+    """Does what `pseudo_label` says, and tells how the rows came to be these.
+
+    Args:
+        teachers: Who is asked.
+        unlabelled: The rows.
+        options: Which rows are kept, and how they are labelled.
+        sampling_rate: As in `pseudo_label`; so are those that are not named here.
+        held_out: Likewise.
+        labelled: Likewise.
+        groups: Groups of the rows that judge; None: those of `held_out`, by the column that the
+            teachers' runs name.
+        round: Likewise.
+        text_columns: Likewise.
+        choice_columns: The columns of the choices, of a row that has any.
+        label_column: Likewise.
+    """
     options.check(teachers.kind, teachers=len(teachers.members), label_names=teachers.label_names)
     columns = columns_of(teachers.members[0], unlabelled, text_columns, choice_columns)
     names = (*columns.texts, *columns.choices)
     label = label_column or _label_column(teachers)
     check_names([*names, label])
     guarded = _guarded(teachers, names, held_out, labelled, options.similarity)
-    source = sampled_rows(len(unlabelled), sampling_rate, seed=options.seed)
+    groups = groups or guarded.groups
+    usable = usable_rows(unlabelled, names, groups)
+    drawn = sampled_rows(len(usable.places), sampling_rate, seed=options.seed)
+    source = [usable.places[place] for place in drawn]
     rows = unlabelled.iloc[source].reset_index(drop=True)
     judged = judge(teachers.outputs(rows, columns, batch_size=options.batch_size), teachers.kind)
     selected = _selected(judged, options, teachers)
@@ -135,11 +167,13 @@ def label_rows(
     return Labelling(
         rows=_dataset(table),
         unlabelled=len(unlabelled),
+        usable=usable,
         sampled=len(source),
         selected=len(selected),
         sieved=sieved,
         sureness=distribution(judged.sureness),
         classes=_count(labels, judged, teachers.label_names),
+        cautions=() if groups is None else tuple(groups.cautions(unlabelled)),
     )
 
 
@@ -188,7 +222,7 @@ def _guarded(
     labelled: Rows | Sequence[Rows] | None,
     similarity: float,
 ) -> Guarded:
-    """Returns the texts to guard; refuses teachers that learnt rows which judge."""
+    """Returns what to guard; refuses teachers that learnt rows which judge."""
     true = [text for rows in several(labelled) for text in texts_of(rows, columns)]
     if held_out is not None and not len(several(held_out)):
         return Guarded((), tuple(true))
@@ -196,11 +230,13 @@ def _guarded(
     if held_out is None:
         guarded = guarded_by(learnt)
         refuse_seen(teachers, learnt, guarded.held_out, [*true, *_in_both(learnt)])
-        return Guarded(guarded.held_out, tuple(true) or guarded.labelled)
+        return replace(guarded, labelled=tuple(true) or guarded.labelled)
     judging = [text for rows in several(held_out) for text in texts_of(rows, columns)]
     refuse_seen(teachers, learnt, judging, true)
     tell_of_near(teachers, learnt, judging, true, similarity=similarity)
-    return Guarded(tuple(judging), tuple(true))
+    column = group_column_of(learnt)
+    groups = None if column is None else HeldOutGroups.of(column, several(held_out))
+    return Guarded(tuple(judging), tuple(true), groups)
 
 
 def _in_both(learnt: Sequence[Learnt | None]) -> list[str]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 
 import pandas as pd
 
+from hf_stabilizer.data.frames import frame_of
 from hf_stabilizer.data.reading import read_file
 from hf_stabilizer.errors import DataError
 from hf_stabilizer.pseudo_labels.held_out import Rows
-from hf_stabilizer.pseudo_labels.labelled_rows import label_rows
+from hf_stabilizer.pseudo_labels.labelled_rows import label_rows, refuse_one_sided
 from hf_stabilizer.pseudo_labels.options import (
     THRESHOLD,
     LabellingOptions,
@@ -65,15 +66,20 @@ def pseudo_label(
     pseudo-labelled row may be like one. With `held_out` those rows are named; without it they are
     the validation and test rows of the teachers' own configurations. With folds call this once for
     each fold, with teachers that learnt its training rows and `held_out` its validation rows, as
-    `run_pseudo_labels` does.
+    `run_pseudo_labels` does. Where the teachers' runs have a `group_column`, unlabelled rows of the
+    groups of those rows are left out, too, before anything is drawn; both tables need the column,
+    and a warning says where one has not.
+
+    A text that stands in several unlabelled rows, once normalised (`near_duplicates`), is labelled
+    once, in the first of them.
 
     Args:
         teachers: Folders of runs (or of models, or checkpoints), one or more.
         unlabelled: The rows: a `Dataset`, a `DataFrame`, or the location of a file. Labels in them
             are not read.
         threshold: Least confidence, in (0, 1]; a mapping from each class to its own; None: none.
-        sampling_rate: Share of the unlabelled rows that is used, in (0, 1], drawn with `seed`; a
-            larger share contains a smaller one.
+        sampling_rate: Share of the unlabelled rows that is used, in (0, 1], drawn with `seed`
+            from those that may be; a larger share contains a smaller one.
         top_k: At most so many rows of each predicted class, the surest; of numbers and choices in
             all.
         agreement: Keep only rows on which all teachers agree; needs two.
@@ -84,7 +90,8 @@ def pseudo_label(
         labelled: Rows that students learn with true labels; a pseudo-label of such a text is left
             out. None: the teachers' training rows, if `held_out` is None, too.
         similarity: A row this similar to a held-out row, or more, is kept out (`near_duplicates`).
-        allow_missing_classes: Go on, with a warning, where a class is never predicted.
+        allow_missing_classes: Go on, with a warning, where a class is never predicted, or no row of
+            it is kept.
         round: What the column `round` says; 2 for teachers that are students themselves.
         seed: Seed of the share.
         batch_size: Rows per forward pass.
@@ -99,7 +106,7 @@ def pseudo_label(
     Raises:
         ConfigurationError: An option cannot be right, or the teachers differ in task or classes.
         DataError: There is no unlabelled row, a teacher learnt held-out rows, a class is never
-            predicted, or nothing is kept; the message has the distribution of confidences.
+            predicted or kept, or nothing is kept; the message has the distribution of confidences.
 
     Cannot be combined with tasks whose rows have no one answer: token-classification, causal-lm,
     masked-lm, seq2seq. Soft labels need one class per row.
@@ -136,7 +143,10 @@ def pseudo_label(
         text_columns=text_columns,
         label_column=label_column,
     )
+    refuse_one_sided(found, options)
     logger.info(str(found))
+    for caution in found.cautions:
+        logger.warning(caution)
     if found.absent:
         logger.warning(
             f"no pseudo-labelled row has the class {', '.join(map(repr, found.absent))}, which "
@@ -149,7 +159,7 @@ def read_unlabelled(unlabelled: Unlabelled) -> pd.DataFrame:
     """Returns the unlabelled rows as a table.
 
     Raises:
-        DataError: There are none.
+        DataError: There are none, or it is no table.
     """
     if unlabelled is None:
         raise DataError(
@@ -158,10 +168,8 @@ def read_unlabelled(unlabelled: Unlabelled) -> pd.DataFrame:
         )
     if isinstance(unlabelled, str | Path):
         frame = read_file(str(unlabelled), key="unlabelled_file").frame
-    elif isinstance(unlabelled, pd.DataFrame):
-        frame = unlabelled
     else:
-        frame = cast(pd.DataFrame, unlabelled.to_pandas())
+        frame = frame_of(unlabelled, name="unlabelled")
     if not len(frame):
         raise DataError("there is no unlabelled text: unlabelled_file holds no rows")
     return frame.reset_index(drop=True)

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from hf_stabilizer.control_study import check_runs
 from hf_stabilizer.dry_run import rehearse_run
 from hf_stabilizer.errors import ConfigurationError
-from hf_stabilizer.pseudo_labels.parts import Part, read_parts
-from hf_stabilizer.pseudo_labels.question import CONTROL, LONG_CONTROL, Question, TeachersAsked, ask
+from hf_stabilizer.pseudo_labels.parts import Part, cautions_of, read_parts
+from hf_stabilizer.pseudo_labels.question import CONTROL, LONG_CONTROL, Question, ask
 from hf_stabilizer.pseudo_labels.running import default_runs
 from hf_stabilizer.pseudo_labels.stages import read_unlabelled_rows
+from hf_stabilizer.pseudo_labels.usable import Usable
 from hf_stabilizer.silent_mistakes.timetable import planned_steps
 from hf_stabilizer.studies import formats
+from hf_stabilizer.studies.fitted_table import fitted_table
 
 # Any in this module: whatever YAML can say.
 
@@ -45,7 +47,8 @@ class Plan:
     stages: tuple[Stage, ...]
     """In order."""
     notes: tuple[str, ...] = ()
-    """What else is known."""
+    """What else is known: rows that are left out, why scores may be too good, and what a rehearsed
+    run found."""
 
     @property
     def seconds(self) -> float:
@@ -54,42 +57,27 @@ class Plan:
 
 
 def plan_pseudo_labels(
-    config: str | Path | Mapping[str, Any],
-    *,
-    recipe: str | None = None,
-    teachers: TeachersAsked = 3,
-    sampling_rate: float | Sequence[float] = 1.0,
-    rounds: int = 1,
-    folds: int | None = None,
-    equal: str = "steps",
-    runs: int | None = None,
-    first_seed: int = 1,
-    overrides: Mapping[str, Any] | None = None,
-    **labelling: Any,
+    config: str | Path | Mapping[str, Any], *, runs: int | None = None, **asked: Any
 ) -> Plan:
     """Says what `run_pseudo_labels` with the same arguments would do and cost, without doing it.
 
     How many rows will be kept is not known before they are labelled: with `equal="epochs"` steps
     are those with every sampled row kept.
 
+    Args:
+        config: As in `run_pseudo_labels`.
+        runs: Likewise.
+        **asked: More of what `ask` takes: `teachers`, `folds`, `threshold`, ...
+
     Raises:
         ConfigurationError: Something cannot be right, or a run would fail.
         DataError: The rows are not as the configuration says.
     """
-    question = ask(
-        config,
-        recipe=recipe,
-        teachers=teachers,
-        sampling_rate=sampling_rate,
-        rounds=rounds,
-        folds=folds,
-        equal=equal,
-        first_seed=first_seed,
-        overrides=overrides,
-        labelling=labelling,
-    )
+    check_runs(runs, may_be_none=False)
+    question = ask(config, **asked)
     parts = read_parts(question)
-    unlabelled = len(read_unlabelled_rows(question, parts[0]))
+    unlabelled = read_unlabelled_rows(question, parts[0])
+    usable = {part.name: part.usable(unlabelled) for part in parts}
     question.check_rows(parts[0].splits)
     rehearsal = rehearse_run(question.given)
     if rehearsal.cost is None:
@@ -97,10 +85,25 @@ def plan_pseudo_labels(
         raise ConfigurationError(errors[0])
     # The evaluations included, which take as long in every run.
     per_step = rehearsal.cost.seconds / max(1, rehearsal.steps)
+    rows = max(len(its.places) for its in usable.values())
     return Plan(
-        tuple(_stages(question, parts, unlabelled, runs or default_runs(question), per_step)),
-        tuple(str(one) for one in rehearsal.findings),
+        tuple(_stages(question, parts, rows, runs or default_runs(question), per_step)),
+        (
+            *_left_out(usable),
+            *(f"{caution}." for caution in cautions_of(parts, unlabelled)),
+            *(str(one) for one in rehearsal.findings),
+        ),
     )
+
+
+def _left_out(usable: Mapping[str, Usable]) -> list[str]:
+    """Says which rows cannot be labelled, for all parts at once where it is the same."""
+    told = {name: str(its) for name, its in usable.items() if str(its)}
+    if len(usable) == len(told) and len(set(told.values())) == 1:
+        told = {"": next(iter(told.values()))}
+    return [
+        f"Unlabelled rows{f' for {name}' if name else ''}: {words}." for name, words in told.items()
+    ]
 
 
 def _stages(
@@ -149,18 +152,19 @@ def _steps(question: Question, rows: int) -> int:
 
 def print_plan(plan: Plan, console: Console) -> None:
     """Prints the stages as a table, and what they take together."""
-    table = Table(title="What would be done; nothing is written", title_justify="left")
-    for name in ("stage", "runs", "rows, at most", "steps", "time"):
-        table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
-    for stage in plan.stages:
-        table.add_row(
+    rows = [
+        [
             stage.name,
             str(stage.runs or formats.NOTHING),
             f"{stage.rows:,}",
             str(stage.steps or formats.NOTHING),
             formats.duration(stage.seconds) if stage.seconds else formats.NOTHING,
-        )
-    console.print(table)
+        ]
+        for stage in plan.stages
+    ]
+    title = "What would be done; nothing is written"
+    columns = ("stage", "runs", "rows, at most", "steps", "time")
+    console.print(fitted_table(title, columns, rows, width=console.width, names=columns[:1]))
     console.print(
         f"All runs one after the other on this machine: about {formats.duration(plan.seconds)}; "
         "labelling is one forward pass of each teacher over the rows.",

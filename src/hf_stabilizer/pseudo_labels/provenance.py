@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hf_stabilizer.errors import DataError
+from hf_stabilizer.data.columns import refuse_taken
+from hf_stabilizer.data.writing import GROUP
 from hf_stabilizer.pseudo_labels.judgement import Judgement, sharpened
 from hf_stabilizer.pseudo_labels.options import LabellingOptions
 from hf_stabilizer.pseudo_labels.selection import Places
@@ -37,18 +38,18 @@ COLUMNS = (PSEUDO_LABELLED, TEACHER, CONFIDENCE, SPREAD, ROUND, SOURCE_ROW, PROB
 """Every column that may be added."""
 
 
-def check_names(columns: Sequence[str]) -> None:
+def check_names(columns: Sequence[str], *, with_groups: bool = False) -> None:
     """Checks that no column that is read is called as one that is added.
+
+    Args:
+        columns: Those that are read.
+        with_groups: Whether the groups of the rows are written, too.
 
     Raises:
         DataError: One is.
     """
-    for name in columns:
-        if name in COLUMNS:
-            raise DataError(
-                f"the rows have a column {name!r} that is read, and pseudo-labels add one of that "
-                "name; rename it"
-            )
+    added = (*COLUMNS, GROUP) if with_groups else COLUMNS
+    refuse_taken(columns, added, by="pseudo-labels")
 
 
 def labels_of(judged: Judgement, kept: Places, label_names: Sequence[str] | None) -> list[Any]:
@@ -128,8 +129,6 @@ def joined(splits: Splits, taught: Dataset) -> Dataset:
         SOURCE_ROW: list(range(count)),
     }
     if splits.groups is not None:
-        from hf_stabilizer.data.writing import GROUP
-
         columns = {**columns, GROUP: list(splits.groups)}
     own = Dataset.from_dict(dict(columns))
     if not len(taught):

@@ -134,9 +134,9 @@ def ask(
     equal: str = "steps",
     first_seed: int = 1,
     overrides: Mapping[str, Any] | None = None,
-    labelling: Mapping[str, Any] | None = None,
+    **labelling: Any,
 ) -> Question:
-    """Reads and checks a question, see `run_pseudo_labels`.
+    """Reads and checks a question; what can be asked is told in `run_pseudo_labels`.
 
     Raises:
         ConfigurationError: Something in it cannot be right.
@@ -154,7 +154,7 @@ def ask(
         raise ConfigurationError("sampling_rate is empty; name one share or several")
     question = Question(
         configuration=configuration,
-        options=LabellingOptions.of(labelling or {}),
+        options=LabellingOptions.of(labelling),
         rates=tuple(sorted({check_rate(rate) for rate in rates})),
         rounds=rounds,
         folds=folds,

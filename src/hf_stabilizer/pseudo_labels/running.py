@@ -8,6 +8,7 @@ FOLDER/curve.csv, .svg, .png         with several sampling rates
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -17,11 +18,10 @@ from typing import Any
 
 from rich.console import Console
 
-from hf_stabilizer.control_study import check_countable
-from hf_stabilizer.errors import check_whole
+from hf_stabilizer.control_study import check_countable, check_runs
 from hf_stabilizer.procedure import read_procedure
 from hf_stabilizer.pseudo_labels.curve import rate_points, write_curve
-from hf_stabilizer.pseudo_labels.parts import fingerprint, read_parts, written
+from hf_stabilizer.pseudo_labels.parts import cautions_of, fingerprint, read_parts, written
 from hf_stabilizer.pseudo_labels.question import Question, TeachersAsked, ask, open_question
 from hf_stabilizer.pseudo_labels.scoring import compare_students, conclude
 from hf_stabilizer.pseudo_labels.stages import (
@@ -33,6 +33,8 @@ from hf_stabilizer.pseudo_labels.stages import (
 from hf_stabilizer.studies.page.report import write_report
 from hf_stabilizer.studies.statistics import pairs_needed
 from hf_stabilizer.studies.study import Study
+
+logger = logging.getLogger(__name__)
 
 # Any in this module: whatever YAML can say, and options of one type each.
 
@@ -64,6 +66,8 @@ class PseudoLabelOutcome:
     """The report's page."""
     files: tuple[Path, ...] = ()
     """The files of the curve; empty with one sampling rate."""
+    cautions: tuple[str, ...] = ()
+    """Why scores may be too good all the same, a sentence each."""
 
 
 def run_pseudo_labels(
@@ -98,7 +102,9 @@ def run_pseudo_labels(
     No validation row has a part in a label that its students learn: teachers keep their last
     weights and are not scored while they learn, thresholds are constants, the share and the ranks
     are among unlabelled rows alone; near duplicates of validation and test rows are taken out
-    afterwards. With folds each fold has teachers of its own, which never saw its validation rows.
+    afterwards. With `group_column` unlabelled rows of the groups of validation and test rows are
+    left out first; where the unlabelled file has no such column, a warning says so. With folds each
+    fold has teachers of its own, which never saw its validation rows.
 
     Killed and started again it repeats nothing that was finished. With other settings it is
     refused, and so are other rows; but as long as no student was trained the rules of labelling
@@ -116,8 +122,8 @@ def run_pseudo_labels(
         folds: Fold the labelled rows into so many, from 2 up; None: as the configuration divides
             them. Test rows are then not scored. Only with teachers that are trained here.
         equal: "steps" or "epochs".
-        runs: Seeds of each arm; None: the fewest that can show p < .05, six for one arm, seven
-            for two to three.
+        runs: Seeds of each arm, 2 or more; None: the fewest that can show p < .05, six for one
+            arm, seven for two to three.
         first_seed: Seed of the first run; teachers have others.
         overrides: Keys that beat file and recipe.
         executor: Where runs execute, as in `run_study`.
@@ -151,8 +157,7 @@ def run_pseudo_labels(
     Source: see `pseudo_label`; students as the next teachers are Xie et al. 2020
     (arXiv:1911.04252).
     """
-    if runs is not None:
-        check_whole(runs, "from 1 up", name="runs", least=1)
+    check_runs(runs, may_be_none=False)
     question = ask(
         config,
         recipe=recipe,
@@ -163,7 +168,7 @@ def run_pseudo_labels(
         equal=equal,
         first_seed=first_seed,
         overrides=overrides,
-        labelling=labelling,
+        **labelling,
     )
     check_countable(question.configuration, launcher)
     engine = {
@@ -189,9 +194,14 @@ def open_workshop(
     parts = read_parts(question)
     unlabelled = read_unlabelled_rows(question, parts[0])
     question.check_rows(parts[0].splits)
+    for part in parts:
+        part.usable(unlabelled)  # that there is a row is seen before anything is written
     open_question(question, folder, rows=fingerprint(parts, unlabelled))
+    cautions = tuple(cautions_of(parts, unlabelled))
+    for caution in cautions:
+        logger.warning(caution)
     rows = tuple(written(part, folder / "rows" / part.name) for part in parts)
-    return Workshop(question, folder, rows, unlabelled, console, engine)
+    return Workshop(question, folder, rows, unlabelled, console, cautions, engine)
 
 
 def _finish(
@@ -211,5 +221,14 @@ def _finish(
         files = write_curve(points, folder, metric=study.metric)
     there = read_procedure(folder)
     assert there is not None  # it was opened
-    there.ended(folder, helped=helped, conclusion=conclusion, labels=labels, runs=len(study.seeds))
-    return PseudoLabelOutcome(folder, study, labels, helped, conclusion, report, tuple(files))
+    there.ended(
+        folder,
+        helped=helped,
+        conclusion=conclusion,
+        labels=labels,
+        runs=len(study.seeds),
+        cautions=workshop.cautions,
+    )
+    return PseudoLabelOutcome(
+        folder, study, labels, helped, conclusion, report, tuple(files), workshop.cautions
+    )

@@ -76,6 +76,8 @@ class Workshop:
     """Rows to label."""
     console: Console
     """Where progress is told."""
+    cautions: tuple[str, ...] = ()
+    """Why rows that judge may have a part in labels all the same, a sentence each."""
     engine: Mapping[str, Any] = field(default_factory=dict)
     """What executes the runs, as keyword arguments of `run_study`."""
 
@@ -97,7 +99,8 @@ def read_unlabelled_rows(question: Question, part: Part) -> pd.DataFrame:
             f"{question.configuration.data.unlabelled_file!r} holds no rows"
         )
     splits = part.splits
-    check_names([*splits.text_columns, *splits.choice_columns, str(splits.label_column)])
+    read = [*splits.text_columns, *splits.choice_columns, str(splits.label_column)]
+    check_names(read, with_groups=splits.groups is not None)
     frame: pd.DataFrame = rows.to_pandas()
     return frame
 
@@ -191,6 +194,7 @@ def _write_labels(
         question.options,
         sampling_rate=question.arms[arm],
         held_out=part.held_out,
+        groups=part.groups,
         labelled=splits.train,
         round=round,
         text_columns=splits.text_columns,
