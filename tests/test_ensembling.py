@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hf_stabilizer import ensemble, predict, run_study
+from hf_stabilizer import ensemble, predict, pseudo_label, run_study
 from hf_stabilizer.cli import main
 from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.data import load_splits
+from hf_stabilizer.data_quality import check_rows, clean_rows
 from hf_stabilizer.ensembling.combining import combine, probabilities
 from hf_stabilizer.ensembling.judging import Judge, judge_of, paired_interval
 from hf_stabilizer.ensembling.predicted import prediction_columns
@@ -410,6 +411,41 @@ def test_a_file_judges_where_it_has_labels(two: list[Path], rows_file: Path) -> 
         ensemble(two, rows=table.assign(label=["fine", *table["label"][1:]]))
 
 
+def test_a_file_is_read_as_the_runs_read_theirs(
+    config: dict[str, Any], rows_file: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(rows_file).rename(columns={"label": "stars"})
+    # A column that is called as labels often are, and is none: the run says which one is.
+    table["label"] = "fine"
+    file = tmp_path / "rows.csv"
+    table.to_csv(file, sep=";", index=False)
+    keys = {"train_file": str(file), "reader_options": {"sep": ";"}, "label_column": "stars"}
+    member = write_member(tmp_path / "member", {**config, **keys}, noise=0.3)
+    found = ensemble(member, file=file)
+    assert found.score == ensemble(member, rows=table, label_column="stars").score is not None
+    assert found.predictions["label"].tolist() == table["stars"].tolist()
+    bare = ensemble(member, rows=table.drop(columns="stars"))
+    assert bare.score is None
+
+
+NO_TABLE = r"must be a Dataset, a DataFrame or the path of a file, got a list; texts by themselves"
+IN_MEMORY = r"must be a Dataset or a DataFrame, got a list; texts by themselves make one"
+
+
+def test_texts_by_themselves_are_no_table(two: list[Path]) -> None:
+    texts: Any = ["a good film"]
+    for asked, message in (
+        (lambda: predict(two, texts), f"rows {NO_TABLE}"),
+        (lambda: pseudo_label(two, texts), f"unlabelled {NO_TABLE}"),
+        (lambda: check_rows(texts), f"rows {NO_TABLE}"),
+        (lambda: clean_rows(texts), f"frame {IN_MEMORY}"),
+        (lambda: ensemble(two, rows=texts), f"rows {IN_MEMORY}"),
+        (lambda: predict_rows(two[0], texts), f"rows {IN_MEMORY}"),
+    ):
+        with pytest.raises(DataError, match=message):
+            asked()
+
+
 def test_models_with_other_classes_are_named(
     two: list[Path], config: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -541,6 +577,69 @@ def test_folds_that_cannot_fit_weights_are_refused(answers: Any, tmp_path: Path)
         ensemble([good, tmp_path])
 
 
+def other_classes(folder: Path) -> None:
+    for path in folder.glob("*.parquet"):
+        table = pd.read_parquet(path)
+        table.rename(columns={"probability_fresh": "probability_dull"}).to_parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        ("good classes", "", "members of an ensemble have the same, in one order"),
+        ("good run0", "", "is no cross-validation and others are"),
+        ("good other", "", "are not over the same rows in the same folds"),
+        ("good chosen", "--combine weighted", "the rows of each fold chose its weights"),
+        ("good good2 good", "", "'good' is named twice; name each member once"),
+        ("good good2", "--weights 1 2 3", "weights must be 2 numbers from 0 up"),
+        ("good", "--metric rmse", "metric 'rmse' does not fit"),
+        ("good", "--part validation", "name no file, no rows and no part"),
+        ("run0 run1", "--combine weighted", "weights are fitted on out-of-fold rows alone"),
+        ("run0 run1", "--weights 1", "weights must be 2 numbers from 0 up"),
+        ("run0 run1", "--metric rmse", "metric 'rmse' does not fit"),
+        ("run0 run1", "--part train", "part must be one of"),
+        ("run0 run1", "--batch-size 0", "batch_size must be a whole number"),
+        ("run0 run1", "--output-dir run2", "no ensemble; name a new or an empty folder"),
+    ],
+)
+def test_the_dry_run_refuses_what_the_run_refuses(
+    names: str,
+    options: str,
+    message: str,
+    answers: Any,
+    three: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    chances, labels = answers
+    for name in ("good", "good2", "classes"):
+        write_folds(tmp_path / name, chances[0], labels)
+    other_classes(tmp_path / "classes")
+    write_folds(tmp_path / "other", chances[1], labels[::-1])
+    write_folds(tmp_path / "chosen", chances[1], labels, choose_on="fold")
+    assert three[0] == tmp_path / "run0"
+    monkeypatch.chdir(tmp_path)
+    words = ["ensemble", *names.split(), "--output-dir", "out", *options.split()]
+    for more in ([], ["--dry-run"]):
+        with pytest.raises(SystemExit) as raised:
+            main([*words, *more])
+        assert raised.value.code == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_counts_what_would_be_combined(
+    answers: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chances, labels = answers
+    folds = [write_folds(tmp_path / name, chances[0], labels, test=30) for name in "ab"]
+    main(["ensemble", *map(str, folds), "--dry-run"])
+    told = capsys.readouterr().out
+    assert "2 cross-validation(s) would be combined by mean_probability" in told
+    assert "no model would be loaded: all answers for 30 test rows exist" in told
+
+
 # predict -----------------------------------------------------------------------------------------
 
 
@@ -568,9 +667,9 @@ def test_predict_goes_on_where_it_was_killed(
 ) -> None:
     from contextlib import contextmanager
 
-    from hf_stabilizer.ensembling import predicting
+    from hf_stabilizer.ensembling import request
 
-    monkeypatch.setattr(predicting, "CHUNK", 4)
+    monkeypatch.setattr(request, "CHUNK", 4)
     rows = pd.DataFrame({"text": ["good film", "bad", "warm cast", "grim", "fine tone"] * 2})
     whole = predict(two, rows)
     target, done = tmp_path / "out.csv", []
@@ -664,9 +763,9 @@ def test_each_member_reads_its_own_column(
 def test_a_row_without_text_is_told_before_any_model_is_asked(
     two: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hf_stabilizer.ensembling import predicting
+    from hf_stabilizer.ensembling import request
 
-    monkeypatch.setattr(predicting, "CHUNK", 2)
+    monkeypatch.setattr(request, "CHUNK", 2)
     rows = pd.DataFrame({"text": ["good film", "bad", "grim", " "]})
     with pytest.raises(DataError, match=r"1 of 4 rows have no text .* row 4"):
         predict(two, rows, output=tmp_path / "out.csv")
@@ -685,7 +784,7 @@ def test_tasks_without_a_row_of_numbers_are_named(two: list[Path]) -> None:
     assert "task: text-classification" in text
     path.write_text(text.replace("task: text-classification", "task: token-classification"))
     with pytest.raises(ConfigurationError, match="is for token-classification, whose outputs are"):
-        predict(two[1], pd.DataFrame({"text": ["good"]}))
+        ensemble(two[1], rows=pd.DataFrame({"text": ["good"], "label": ["fresh"]}))
     with pytest.raises(ConfigurationError, match="was trained for token-classification"):
         predict_rows(two[1], pd.DataFrame({"text": ["good"]}))
 

@@ -20,6 +20,8 @@ from hf_stabilizer.ensembling.weight_means import check_alike, write_mean
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.prediction import predict_rows, read_member
 from hf_stabilizer.procedure import read_procedure
+from hf_stabilizer.records import Run, write_run
+from hf_stabilizer.studies.study import Study, run_folder, write_definition
 
 from .tiny import write_member
 
@@ -189,6 +191,23 @@ def test_a_soup_that_was_cut_off_repeats_no_score(
         uniform_soup(members, output_dir=folder)
 
 
+def test_a_study_of_lost_runs_is_said_to_be_left_out(
+    members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, seeds = tmp_path / "study", {"head_seed": 1, "data_seed": 1, "seed": 0}
+    write_definition(Study("study", ("plain",), (), "accuracy", True, (seeds,)), folder)
+    lost = Run("plain", seeds, "failed", "collapsed", metric="accuracy", greater_is_better=True)
+    write_run(lost, run_folder(folder, "plain", "head1-data1-dropout0") / "run.json")
+    said = "1 of 1 runs of 'study' were stopped or failed and are left out"
+    found = greedy_soup(runs=[members[0], folder], output_dir=tmp_path / "soup")
+    assert found.notes == (said,)
+    assert uniform_soup(runs=[members[0], folder], output_dir=tmp_path / "all").notes == (said,)
+    words = ["ensemble", str(members[0]), str(folder), "--soup", "greedy"]
+    for more in (["--output-dir", str(tmp_path / "soup")], ["--dry-run"]):  # read, and planned
+        main([*words, *more])
+        assert f"note: {said}" in capsys.readouterr().out
+
+
 def test_a_study_that_keeps_its_models_makes_a_soup(config: dict[str, Any], tmp_path: Path) -> None:
     del config["output_dir"]
     seeds = {"head_seeds": [3], "data_seeds": [1, 2], "dropout_seeds": [1]}
@@ -204,6 +223,13 @@ def test_a_study_that_keeps_its_models_makes_a_soup(config: dict[str, Any], tmp_
     assert sorted(member.score for member in soup.members) == pytest.approx(
         sorted(run.best_score or 0.0 for run in study.runs)
     )
+    # What the runs were scored on is as their own predictions have it, until the file changes.
+    rows = Path(config["train_file"]).read_text(encoding="utf-8")
+    turned = rows.replace("fresh", "_").replace("rotten", "fresh").replace("_", "rotten")
+    Path(config["train_file"]).write_text(turned, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="was scored on other validation rows than those"):
+        greedy_soup(study, output_dir=tmp_path / "changed")
+    Path(config["train_file"]).write_text(rows, encoding="utf-8")
     shutil.rmtree(next((tmp_path / "study").glob("runs/plain/*/model")))
     with pytest.raises(ConfigurationError, match=r"1 of 2 members kept no weights.* --keep-models"):
         greedy_soup(study, output_dir=tmp_path / "other")
@@ -309,3 +335,106 @@ def test_a_body_that_was_drawn_is_no_start_of_one_that_was_trained(
     bare = read_member(write_member(tmp_path / "none", {**config, "transfer_layers": 0}))
     with pytest.raises(ConfigurationError, match="transfer_layers is None and 0"):
         check_origins([whole, bare])
+
+
+# Rows that have changed --------------------------------------------------------------------------
+
+
+def of_many_lengths(config: dict[str, Any]) -> None:
+    """Makes the rows differ in length, so that a run is scored on them in another order."""
+    import pandas as pd
+
+    rows = pd.read_csv(config["train_file"])
+    rows["text"] = [f"{text} {'the ' * (row % 4)}".strip() for row, text in enumerate(rows["text"])]
+    rows.to_csv(config["train_file"], index=False)
+
+
+def scored_on(member: Path, **changes: Any) -> Path:
+    """Lets a member say what it was scored on: the rows as they are, in the order of its run."""
+    import numpy as np
+
+    from hf_stabilizer.ensembling.gathering import label_array
+    from hf_stabilizer.prediction import tokenise
+    from hf_stabilizer.predictions import Predictions, write_predictions
+
+    read = read_member(member)
+    assert read.configuration is not None
+    rows = load_splits(read.configuration.data, task=read.task).validation
+    order = tokenise(read, rows).validation_rows
+    assert order is not None
+    assert list(order) != sorted(order)
+    labels = label_array(rows["label"][:], read)[list(order)]
+    for place, label in changes.get("labels", {}).items():
+        labels[place] = label
+    outputs = np.zeros((len(labels), 2))
+    write_predictions(Predictions().with_part("validation", outputs, labels), member)
+    return member
+
+
+def test_members_that_were_scored_on_other_validation_rows_are_named(
+    members: list[Path], config: dict[str, Any], tmp_path: Path
+) -> None:
+    of_many_lengths(config)
+    first, second, third = (scored_on(member) for member in members)
+    uniform_soup([first, second, third], output_dir=tmp_path / "soup")
+    labels = load_labels(second)
+    # The same labels, two of them in each other's place: other rows.
+    one, other = 0, labels.index(1 - labels[0])
+    scored_on(second, labels={one: labels[other], other: labels[one]})
+    for soup in (greedy_soup, uniform_soup):
+        with pytest.raises(
+            ConfigurationError,
+            match=r"run0' and .*run1' were scored on other validation rows, though",
+        ):
+            soup([first, second, third], output_dir=tmp_path / "other")
+    with pytest.raises(ConfigurationError, match=r"run1' was scored on other validation rows than"):
+        soups.plan_soup([second])
+    step = Path(shutil.copytree(second / "model", second / "checkpoint-8"))
+    with pytest.raises(ConfigurationError, match=r"run0' and .*checkpoint-8' were scored on other"):
+        greedy_soup([first, step], output_dir=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    (second / "predictions.npz").unlink()  # It tells nothing then.
+    greedy_soup([first, second], output_dir=tmp_path / "other")
+
+
+def load_labels(member: Path) -> list[int]:
+    from hf_stabilizer.predictions import read_predictions
+
+    kept = read_predictions(member)
+    assert kept is not None
+    assert kept.validation_labels is not None
+    return [int(label) for label in kept.validation_labels]
+
+
+def test_members_that_read_rows_otherwise_are_compared_as_a_whole(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    of_many_lengths(config)
+    plain = write_member(tmp_path / "run0", config)
+    short = write_member(tmp_path / "run1", {**config, "max_length": 8}, path=1)
+    for member in (plain, short):
+        scored_on(member)
+    labels = load_labels(short)
+    scored_on(short, labels=dict(enumerate(labels[::-1])))
+    uniform_soup([plain, short], output_dir=tmp_path / "soup")
+    scored_on(short, labels={0: 1 - labels[0]})
+    with pytest.raises(ConfigurationError, match=r"run0' and .*run1' were scored on other"):
+        uniform_soup([plain, short], output_dir=tmp_path / "other")
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_soup_does_not_go_on_with_other_rows(
+    members: list[Path], config: dict[str, Any], tmp_path: Path, part: str
+) -> None:
+    import pandas as pd
+
+    greedy_soup(members, output_dir=tmp_path / "soup")
+    read = read_member(members[0])
+    assert read.configuration is not None
+    splits = load_splits(read.configuration.data, task=read.task)
+    text = getattr(splits, part)["text"][0]
+    rows = pd.read_csv(config["train_file"])
+    rows.loc[rows["text"] == text, "text"] = f"{text} again"
+    rows.to_csv(config["train_file"], index=False)
+    with pytest.raises(StudyError, match="holds another soup: rows is '48-"):
+        greedy_soup(members, output_dir=tmp_path / "soup")

@@ -22,6 +22,7 @@ def add(command: AddCommand) -> None:
     ensemble = command(
         "ensemble", _ensemble, "Combine several models, beside the best of them on the same rows."
     )
+    ensemble.epilog = None
     ensemble.add_argument(
         "runs", nargs="+", metavar="RUN",
         help="folders of runs, of a study, of checkpoints or models, or of cross-validations",
@@ -74,7 +75,7 @@ def _ensemble(args: argparse.Namespace) -> None:
         tell=_tell,
     )
     console = Console()
-    console.print(_table_of_ensemble(found))
+    console.print(_table_of_ensemble(found, console.width))
     console.print(found.verdict, highlight=False, markup=False, soft_wrap=True)
     for note in found.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
@@ -82,24 +83,29 @@ def _ensemble(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace, combine: str) -> None:
-    from hf_stabilizer.ensembling.candidates import find_candidates
-    from hf_stabilizer.ensembling.ensembles import plan_ensemble
-    from hf_stabilizer.ensembling.out_of_fold import is_folds
+    from hf_stabilizer.ensembling.ensemble_record import WHICH
+    from hf_stabilizer.ensembling.question import plan_ensemble, question_of
     from hf_stabilizer.ensembling.voices import Rows
 
-    if any(is_folds(run) for run in args.runs):
-        print(f"{len(args.runs)} cross-validation(s) would be combined by {combine}; no model is")
-        print("asked: their out-of-fold and test predictions are read.")
-        return
-    asked = Rows(args.file, None, args.part, args.label_column)
-    plan = plan_ensemble(find_candidates(args.runs, recipes=args.recipes), asked)
-    print(f"{len(plan['members'])} member(s) would be combined by {combine}:")
+    question = question_of(
+        args.runs,
+        combine=combine,
+        weights=args.weights,
+        recipes=args.recipes,
+        rows=Rows(args.file, None, args.part, args.label_column),
+        metric=args.metric,
+        batch_size=args.batch_size,
+    )
+    plan = plan_ensemble(question, args.output_dir)
+    count, rows = len(plan["members"]), f"{plan['rows']} {WHICH[plan['part']]}"
+    what = "cross-validation(s)" if plan["folds"] else "member(s)"
+    print(f"{count} {what} would be combined by {combine}:")
     for name in plan["members"]:
         print(f"  {name}")
     if plan["asked_anew"]:
-        print("each model would be loaded and asked about the rows, one at a time")
+        print(f"each model would be loaded and asked about {rows}, one at a time")
     else:
-        print(f"no model would be loaded: all answers for {plan['rows']} {plan['part']} rows exist")
+        print(f"no model would be loaded: all answers for {rows} exist")
     for note in plan["notes"]:
         print(f"note: {note}")
 
@@ -116,14 +122,22 @@ def _soup(args: argparse.Namespace) -> None:
     from hf_stabilizer.ensembling.soups import plan_soup
 
     if args.dry_run:
-        plan = plan_soup(args.runs, recipes=args.recipes)
+        plan = plan_soup(
+            args.runs,
+            kind=args.soup,
+            output_dir=args.output_dir,
+            recipes=args.recipes,
+            batch_size=args.batch_size,
+        )
         print(f"a {args.soup} soup of {len(plan['members'])} models would be made:")
         for name in plan["members"]:
             print(f"  {name}")
-        passes, rows = plan["passes"][args.soup], plan["validation_rows"]
+        passes, rows = plan["passes"], plan["validation_rows"]
         most = "at most " if args.soup == "greedy" else ""
         print(f"{most}{passes} passes over {rows} validation rows for {plan['metric']}, then two")
         print(f"over {plan['test_rows']} test rows")
+        for note in plan["notes"]:
+            print(f"note: {note}")
         return
     from rich.console import Console
 
@@ -136,71 +150,65 @@ def _soup(args: argparse.Namespace) -> None:
         tell=_tell,
     )
     console = Console()
-    console.print(_table_of_soup(found))
+    console.print(_table_of_soup(found, console.width))
     console.print(found.verdict, highlight=False, markup=False, soft_wrap=True)
+    for note in found.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     print(f"Model: {args.output_dir}")
 
 
-def _table_of_ensemble(found: Ensemble) -> Table:
-    from rich.table import Table
-
+def _table_of_ensemble(found: Ensemble, width: int) -> Table:
     from hf_stabilizer.ensembling.ensemble_record import WHICH
     from hf_stabilizer.studies import formats
+    from hf_stabilizer.studies.fitted_table import fitted_table
 
+    number = formats.number
     scores = [one.score for one in found.members if one.score is not None]
-    decimals = formats.decimals_for(scores)
-    title = f"{found.metric} on {len(found.predictions)} {WHICH[found.part]}"
-    table = Table(title=title, title_justify="left", title_style="")
-    for name in ("member", "score", "validation", "weight", ""):
-        is_word = name in ("member", "")
-        table.add_column(
-            name, justify="left" if is_word else "right", no_wrap=name != "member", overflow="fold"
-        )
+    decimals = formats.decimals_to_tell(found.difference, formats.decimals_for(scores))
+    rows = []
     for name, one in zip(_short([one.name for one in found.members]), found.members, strict=True):
         marks = [
             word
             for word, other in (("best here", found.best), ("by validation", found.chosen))
             if other is one
         ]
-        table.add_row(
-            name,
-            formats.number(one.score, decimals),
-            formats.number(one.validation_score, decimals),
-            formats.number(one.weight, 3),
-            ", ".join(marks),
-        )
-    table.add_section()
-    table.add_row(found.combine, formats.number(found.score, decimals), formats.NOTHING, "", "")
-    return table
+        scored = [number(score, decimals) for score in (one.score, one.validation_score)]
+        rows.append([name, *scored, number(one.weight, 3), ", ".join(marks)])
+    rows.append([found.combine, number(found.score, decimals), formats.NOTHING, "", ""])
+    return fitted_table(
+        f"{found.metric} on {len(found.predictions)} {WHICH[found.part]}",
+        ("member", "score", "validation", "weight", ""),
+        rows,
+        width=width,
+        names=("member", ""),
+        spare=("weight",),
+        sections=[len(rows) - 2],
+    )
 
 
-def _table_of_soup(found: Soup) -> Table:
-    from rich.table import Table
-
+def _table_of_soup(found: Soup, width: int) -> Table:
     from hf_stabilizer.studies import formats
+    from hf_stabilizer.studies.fitted_table import fitted_table
 
+    number = formats.number
     decimals = formats.decimals_for([one.score for one in found.members])
-    title = f"{found.metric}, best first by validation"
-    table = Table(title=title, title_justify="left", title_style="")
-    for name in ("model", "validation", "test", "in the soup"):
-        table.add_column(name, justify="right" if name in ("validation", "test") else "left")
+    decimals = formats.decimals_to_tell(found.difference, decimals)
+    rows = []
     names = _short([one.name for one in found.members])
     for place, one in enumerate(found.members):
         test = found.best_test_score if place == 0 else None
-        table.add_row(
-            names[place],
-            formats.number(one.score, decimals),
-            formats.number(test, decimals),
-            "yes" if one.is_in else "no",
-        )
-    table.add_section()
-    table.add_row(
-        f"{found.kind} soup",
-        formats.number(found.score, decimals),
-        formats.number(found.test_score, decimals),
-        "",
+        is_in = "yes" if one.is_in else "no"
+        rows.append([names[place], number(one.score, decimals), number(test, decimals), is_in])
+    whole = [number(score, decimals) for score in (found.score, found.test_score)]
+    rows.append([f"{found.kind} soup", *whole, ""])
+    return fitted_table(
+        f"{found.metric}, best first by validation",
+        ("model", "validation", "test", "in the soup"),
+        rows,
+        width=width,
+        names=("model", "in the soup"),
+        sections=[len(rows) - 2],
     )
-    return table
 
 
 def _short(names: list[str]) -> list[str]:

@@ -80,6 +80,7 @@ class Ensemble:
         if self.score is None or self.difference is None or self.best is None:
             return f"The {rows} have no labels, so nothing was judged."
         decimals = formats.decimals_for([self.score])
+        decimals = formats.decimals_to_tell(self.difference, decimals)
         best = number(self.best.score, decimals)
         said = (
             f"{self.metric} of the ensemble of {len(self.members)} on {len(self.predictions)} "

@@ -10,7 +10,7 @@ OUTPUT/members/               what members said that were asked anew
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,29 +18,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hf_stabilizer.ensembling.candidates import Found, Named, find_candidates
-from hf_stabilizer.ensembling.combining import (
-    COMBINATIONS,
-    Array,
-    checked_weights,
-)
+from hf_stabilizer.ensembling.candidates import Named
+from hf_stabilizer.ensembling.combining import Array, checked_weights
 from hf_stabilizer.ensembling.combining import (
     combine as combined,
 )
 from hf_stabilizer.ensembling.ensemble_record import Ensemble, EnsembleMember
-from hf_stabilizer.ensembling.gathering import PARTS, Answers, without_lost
+from hf_stabilizer.ensembling.gathering import Answers, without_lost
 from hf_stabilizer.ensembling.judging import Judge, judge_of, paired_interval
 from hf_stabilizer.ensembling.predicted import prediction_columns
-from hf_stabilizer.ensembling.voices import Rows, configured_metric, gather
-from hf_stabilizer.errors import ConfigurationError, check_choice
+from hf_stabilizer.ensembling.question import KIND, question_of, ready_runs
+from hf_stabilizer.ensembling.voices import Rows, gather
 from hf_stabilizer.metrics import greater_is_better, metric_name
 from hf_stabilizer.procedure import Procedure, open_procedure
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# Any in this module: values of settings and outcomes.
-KIND = "ensemble"
+# Any in this module: labels of whatever kind the task has.
 PREDICTIONS = "predictions.parquet"
 
 
@@ -108,67 +103,42 @@ def ensemble(
     Source: bagging of seeds as in Dietterich 2000, Ensemble Methods in Machine Learning; weights
     as in Breiman 1996, Stacked Regressions.
     """
-    check_choice(combine, COMBINATIONS, name="combine")
-    if part is not None:
-        check_choice(part, PARTS, name="part")
-    asked = Rows(file, rows, part, label_column)
-    from hf_stabilizer.ensembling.out_of_fold import check_asked, ensemble_of_folds, is_folds
-
-    named = [runs] if isinstance(runs, (str, Path)) or not isinstance(runs, Iterable) else [*runs]
-    of_folds = any(is_folds(one) for one in named)
-    if of_folds:
-        check_asked(asked)
-    settings = {
-        "combine": combine,
-        "weights": None if weights is None else list(weights),
-        "metric": metric,
-        **asked.settings,
-    }
-    if of_folds:
-        return ensemble_of_folds(named, asked, settings=settings, output_dir=output_dir)
-    if combine == "weighted" and weights is None:
-        raise ConfigurationError(
-            "weights are fitted on out-of-fold rows alone, and runs have none: name folders of "
-            "cross-validations, give weights of your own, or use combine='mean_probability'"
-        )
-    found = find_candidates(named, recipes=recipes)
-    if weights is not None:
-        checked_weights(weights, len(found.candidates))
-    settings["members"] = [str(one.folder.resolve()) for one in found.candidates]
-    procedure = None if output_dir is None else open_procedure(output_dir, KIND, settings)
-    answers = gather(
-        found.candidates,
-        asked,
+    question = question_of(
+        runs,
+        combine=combine,
+        weights=weights,
+        recipes=recipes,
+        rows=Rows(file, rows, part, label_column),
+        metric=metric,
         batch_size=batch_size,
-        folder=None if output_dir is None else Path(output_dir) / "members",
+    )
+    folder = None if output_dir is None else Path(output_dir)
+    if question.is_of_folds:
+        from hf_stabilizer.ensembling.out_of_fold import ensemble_of_folds
+
+        return ensemble_of_folds(question, folder)
+    ready = ready_runs(question)
+    candidates = ready.found.candidates
+    procedure = None if folder is None else open_procedure(folder, KIND, ready.settings)
+    answers = gather(
+        candidates,
+        ready.prepared,
+        batch_size=batch_size,
+        folder=None if folder is None else folder / "members",
         tell=tell or _say_nothing,
     )
     result = judged(
         without_lost(answers),
-        [one.run.best_score if one.run is not None else None for one in found.candidates],
+        [one.run.best_score if one.run is not None else None for one in candidates],
         combine=combine,
         weights=weights,
-        metric=metric or configured_metric(found.candidates),
-        notes=found.notes,
-        folder=None if output_dir is None else Path(output_dir),
+        metric=ready.metric,
+        notes=ready.found.notes,
+        folder=folder,
     )
     if procedure is not None:
         write(result, procedure)
     return result
-
-
-def plan_ensemble(found: Found, asked: Rows) -> Mapping[str, Any]:
-    """Returns what an ensemble would do: which members, and whether they are asked anew."""
-    from hf_stabilizer.ensembling.voices import known_answers
-
-    known = known_answers(found.candidates, asked)
-    return {
-        "members": [candidate.name for candidate in found.candidates],
-        "asked_anew": known is None,
-        "part": asked.part if known is None else known.part,
-        "rows": None if known is None else known.outputs.shape[1],
-        "notes": list(found.notes),
-    }
 
 
 def judged(

@@ -223,8 +223,14 @@ def _refuse_names(
     )
 
 
-def read_members(candidates: Sequence[Candidate]) -> list[Member]:
+def read_members(
+    candidates: Sequence[Candidate], *, tasks: Sequence[str] | None = None
+) -> list[Member]:
     """Reads the members whose weights are asked, and sees that they go together.
+
+    Args:
+        candidates: The members.
+        tasks: What they may be for; None: the tasks with a row of numbers for each row.
 
     Raises:
         ConfigurationError: One has no weights, another task, other classes or another head.
@@ -234,7 +240,7 @@ def read_members(candidates: Sequence[Candidate]) -> list[Member]:
     members = [read_member(candidate.folder) for candidate in candidates]
     first = members[0]
     for candidate, member in zip(candidates, members, strict=True):
-        if member.task not in TASKS:
+        if member.task not in (tasks or TASKS):
             raise ConfigurationError(
                 f"{candidate.name!r} is for {member.task}, whose outputs are no row of numbers for "
                 f"each row; use {', '.join(TASKS)}"

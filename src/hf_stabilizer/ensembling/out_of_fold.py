@@ -11,14 +11,16 @@ chose its weights, too, that is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from hf_stabilizer.ensembling.combining import Array, probabilities
+from hf_stabilizer.ensembling.combining import Array, checked_weights, probabilities
 from hf_stabilizer.ensembling.gathering import Answers
+from hf_stabilizer.ensembling.judging import judge_of
 from hf_stabilizer.ensembling.weights import cross_fitted, fit_weights
 from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.folds.record import KIND as FOLDS_KIND
@@ -28,6 +30,7 @@ from hf_stabilizer.scores import CHOICE, MULTI, NUMBER, SINGLE, Kind
 
 if TYPE_CHECKING:
     from hf_stabilizer.ensembling.ensemble_record import Ensemble
+    from hf_stabilizer.ensembling.question import Question
     from hf_stabilizer.ensembling.voices import Rows
 
 # Any in this module: labels of whatever kind the task has, values of settings.
@@ -43,66 +46,103 @@ def is_folds(named: object) -> bool:
     return record is not None and record.kind == FOLDS_KIND
 
 
-def check_asked(asked: Rows) -> None:
-    """Raises ConfigurationError if other rows are named than those of the folds themselves."""
-    if not asked.is_of_runs or asked.part == "validation":
-        raise ConfigurationError(
-            "cross-validations are judged on their test predictions or out-of-fold rows; name no "
-            "file, no rows and no part, or part='test'"
-        )
+@dataclass(frozen=True)
+class ReadyFolds:
+    """Cross-validations that go together."""
+
+    names: tuple[str, ...]
+    """Their folders."""
+    answers: Answers
+    """What they say about the rows that judge."""
+    weights: list[float] | None
+    """Of each, given or fitted; None: none."""
+    together: Array | None
+    """What all say of each row, where that is not one combination of the answers."""
+    scores: tuple[float | None, ...]
+    """Out-of-fold scores."""
+    metric: str
+    """Name of the score."""
+    notes: tuple[str, ...]
+    """What to keep in mind."""
+    settings: Mapping[str, Any]
+    """Everything that decides what comes of it."""
 
 
-def ensemble_of_folds(
-    named: Sequence[Any],
-    asked: Rows,
-    *,
-    settings: Mapping[str, Any],
-    output_dir: str | Path | None,
-) -> Ensemble:
-    """Combines cross-validations of several configurations over the same folds.
+def ready_folds(question: Question) -> ReadyFolds:
+    """Reads cross-validations and sees that they go together; writes nothing.
 
     The test predictions judge where all have them, else the out-of-fold rows; fitted weights judge
     those only by weights that were fitted without their fold.
 
     Raises:
-        ConfigurationError: They are not over the same folds, or not of one task; or rows of a fold
-            chose its weights, and weights are to be fitted.
+        ConfigurationError: They are not over the same folds, or not of one task; rows of a fold
+            chose its weights, and weights are to be fitted; other rows are named; or the metric
+            does not fit.
         StudyError: One is not over.
     """
-    from hf_stabilizer.ensembling.ensembles import KIND, judged, write
-
-    if strangers := [str(one) for one in named if not is_folds(one)]:
+    asked = question.rows
+    if not asked.is_of_runs or asked.part == "validation":
+        raise ConfigurationError(
+            "cross-validations are judged on their test predictions or out-of-fold rows; name no "
+            "file, no rows and no part, or part='test'"
+        )
+    if strangers := [str(one) for one in question.named if not is_folds(one)]:
         raise ConfigurationError(
             f"{strangers[0]!r} is no cross-validation and others are; name one kind"
         )
     found = [
-        one if isinstance(one, CrossValidation) else CrossValidation.from_folder(one)
-        for one in named
+        one if isinstance(one, CrossValidation) else CrossValidation.from_folder(str(one))
+        for one in question.named
     ]
     names = [str(cv.folder) for cv in found]
+    places = [str(Path(name).resolve()) for name in names]
+    for name, place in zip(names, places, strict=True):
+        if places.count(place) > 1:
+            raise ConfigurationError(f"{name!r} is named twice; name each member once")
     out = _answers(found, names, OUT_OF_FOLD, "out-of-fold")
-    weights, notes = _weights(found, out, settings), _notes(found)
+    metric = question.metric or found[0].metric
+    judge_of(metric, out.kind, combine=question.combine)
+    weights, notes = _weights(found, out, question), _notes(found)
     answers, together = _to_judge(found, names, out, asked), None
-    if answers is out and settings["combine"] == "weighted" and settings["weights"] is None:
+    if answers is out and question.combine == "weighted" and question.weights is None:
         assert out.labels is not None
         assert out.folds is not None
         together = cross_fitted(probabilities(out.outputs, out.kind), out.labels, out.kind,
                                 out.folds)  # fmt: skip
         notes.append("each out-of-fold row is judged by weights that were fitted without its fold")
-    metric = settings["metric"] or found[0].metric
-    procedure = None
-    if output_dir is not None:
-        members = {"members": [str(Path(name).resolve()) for name in names]}
-        procedure = open_procedure(output_dir, KIND, {**settings, **members})
-    result = judged(
-        answers,
-        [cv.pooled.get(metric) for cv in found],
-        combine=settings["combine"],
+    return ReadyFolds(
+        names=tuple(names),
+        answers=answers,
         weights=weights,
-        metric=metric,
-        notes=notes,
-        folder=None if output_dir is None else Path(output_dir),
         together=together,
+        scores=tuple(cv.pooled.get(metric) for cv in found),
+        metric=metric,
+        notes=tuple(notes),
+        settings={**question.settings, "members": places},
+    )
+
+
+def ensemble_of_folds(question: Question, folder: Path | None) -> Ensemble:
+    """Combines cross-validations of several configurations over the same folds.
+
+    Raises:
+        ConfigurationError: As in `ready_folds`.
+        StudyError: One is not over, or the folder holds something else.
+    """
+    from hf_stabilizer.ensembling.ensembles import judged, write
+    from hf_stabilizer.ensembling.question import KIND
+
+    ready = ready_folds(question)
+    procedure = None if folder is None else open_procedure(folder, KIND, ready.settings)
+    result = judged(
+        ready.answers,
+        ready.scores,
+        combine=question.combine,
+        weights=ready.weights,
+        metric=ready.metric,
+        notes=ready.notes,
+        folder=folder,
+        together=ready.together,
     )
     if procedure is not None:
         write(result, procedure)
@@ -110,11 +150,13 @@ def ensemble_of_folds(
 
 
 def _weights(
-    found: Sequence[CrossValidation], out: Answers, settings: Mapping[str, Any]
+    found: Sequence[CrossValidation], out: Answers, question: Question
 ) -> list[float] | None:
-    if settings["combine"] != "weighted" or settings["weights"] is not None:
-        given: list[float] | None = settings["weights"]
-        return given
+    if question.weights is not None:
+        checked_weights(question.weights, len(found))
+        return list(question.weights)
+    if question.combine != "weighted":
+        return None
     if chosen := [cv for cv in found if cv.choose_on == "fold"]:
         raise ConfigurationError(
             f"in {str(chosen[0].folder)!r} the rows of each fold chose its weights, so they cannot "

@@ -9,6 +9,7 @@ text-regression       prediction: the number
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,3 +69,22 @@ def beside(rows: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
             "into; rename it"
         )
     return pd.concat([rows.reset_index(drop=True), predicted], axis=1)
+
+
+def with_lists_spelled(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns rows for a CSV file: lists written as JSON, which is how they are read from one.
+
+    Example:
+        >>> rows = pd.DataFrame({"tags": [["O", None]], "words": [np.array(["a", "b"])], "id": [1]})
+        >>> with_lists_spelled(rows).to_dict("list")
+        {'tags': ['["O", null]'], 'words': ['["a", "b"]'], 'id': [1]}
+    """
+    found = rows.copy(deep=False)
+    for name in [name for name in rows.columns if rows[name].dtype.kind == "O"]:
+        found[name] = [_spelled(cell) for cell in rows[name]]
+    return found
+
+
+def _spelled(cell: Any) -> Any:
+    plain = cell.tolist() if isinstance(cell, np.ndarray) else cell
+    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, list | tuple) else plain

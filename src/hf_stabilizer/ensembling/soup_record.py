@@ -46,6 +46,8 @@ class Soup:
     """Of the best member by validation on the same rows."""
     interval: Interval | None = None
     """Of the difference on the test rows, 95 %, from resampled rows."""
+    notes: tuple[str, ...] = ()
+    """What was left out, a sentence each."""
     folder: Path = field(default=Path(), compare=False)
     """Where the model lies: `from_pretrained` loads it."""
 
@@ -66,6 +68,7 @@ class Soup:
         """One honest sentence: what the soup won over its best member, and how sure that is."""
         used = sum(member.is_in for member in self.members)
         number, decimals = formats.number, formats.decimals_for([self.score])
+        decimals = formats.decimals_to_tell(self.difference, decimals)
         said = (
             f"The {self.kind} soup of {used} of {len(self.members)} models has {self.metric} "
             f"{number(self.score, decimals)} on the validation rows, its best member "
@@ -101,4 +104,5 @@ class Soup:
         values = {k: v for k, v in outcome.items() if k in cls.__dataclass_fields__}
         members = tuple(SoupMember(**member) for member in values["members"])
         interval = None if values["interval"] is None else Interval(*values["interval"])
-        return cls(**{**values, "members": members, "interval": interval, "folder": folder})
+        more = {"members": members, "interval": interval, "notes": tuple(values["notes"])}
+        return cls(**{**values, **more, "folder": folder})

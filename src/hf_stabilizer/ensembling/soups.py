@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 from hf_stabilizer.ensembling.candidates import Named, find_candidates
 from hf_stabilizer.ensembling.fingerprints import of_weights
 from hf_stabilizer.ensembling.soup_record import Soup, SoupMember
-from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.errors import ConfigurationError, check_whole
 from hf_stabilizer.metrics import greater_is_better
-from hf_stabilizer.procedure import open_procedure
+from hf_stabilizer.procedure import check_procedure, open_procedure
 from hf_stabilizer.records import write_atomically
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ Tell = Callable[[str], None]
 
 
 def greedy_soup(
-    members: Named | Iterable[Named],
+    runs: Named | Iterable[Named],
     *,
     output_dir: str | Path,
     recipes: Sequence[str] | None = None,
@@ -55,7 +55,7 @@ def greedy_soup(
     is never below its best member there. Killed and started again it repeats no score.
 
     Args:
-        members: Folders of checkpoints of one run, or of runs that began with the same weights (one
+        runs: Folders of checkpoints of one run, or of runs that began with the same weights (one
             checkpoint and one `head_seed`, or a fitted head); or a study that kept its models.
         output_dir: Folder for the soup: an ordinary model, with its tokenizer.
         recipes: Of a study the runs of these alone.
@@ -66,8 +66,8 @@ def greedy_soup(
         The scores of all sides, and where the soup lies.
 
     Raises:
-        ConfigurationError: Models have no common start, are built differently, score other rows,
-            or kept no weights.
+        ConfigurationError: Models have no common start, are built differently, score other rows
+            or were scored on others, or kept no weights.
         StudyError: `output_dir` holds something else.
 
     Example:
@@ -79,11 +79,11 @@ def greedy_soup(
 
     Source: Wortsman et al. 2022 (arXiv:2203.05482), Recipe 1.
     """
-    return _cook("greedy", members, Path(output_dir), recipes, batch_size, tell or _say_nothing)
+    return _cook("greedy", runs, Path(output_dir), recipes, batch_size, tell or _say_nothing)
 
 
 def uniform_soup(
-    members: Named | Iterable[Named],
+    runs: Named | Iterable[Named],
     *,
     output_dir: str | Path,
     recipes: Sequence[str] | None = None,
@@ -95,7 +95,7 @@ def uniform_soup(
     Of one model, or of equal ones, the weights are bit-equal to its own.
 
     Args:
-        members: As in `greedy_soup`.
+        runs: As in `greedy_soup`.
         output_dir: Likewise.
         recipes: Likewise.
         batch_size: Likewise.
@@ -111,53 +111,76 @@ def uniform_soup(
     Source: Wortsman et al. 2022 (arXiv:2203.05482), section 2; for checkpoints of one run Izmailov
     et al. 2018 (arXiv:1803.05407).
     """
-    return _cook("uniform", members, Path(output_dir), recipes, batch_size, tell or _say_nothing)
+    return _cook("uniform", runs, Path(output_dir), recipes, batch_size, tell or _say_nothing)
 
 
 def plan_soup(
-    members: Named | Iterable[Named], *, recipes: Sequence[str] | None = None
+    runs: Named | Iterable[Named],
+    *,
+    kind: str = "greedy",
+    output_dir: str | Path | None = None,
+    recipes: Sequence[str] | None = None,
+    batch_size: int = 32,
 ) -> dict[str, Any]:
-    """Returns what a soup would be made of, checked, and how often the rows would be scored."""
-    taster = _taster(members, recipes, 32)
+    """Returns what a soup would be made of, checked, and how often the rows would be scored.
+
+    Args:
+        runs: As in `greedy_soup`.
+        kind: "greedy" or "uniform".
+        output_dir: Folder that would be written; None: not looked at.
+        recipes: As in `greedy_soup`.
+        batch_size: Likewise.
+    """
+    taster, notes = _taster(runs, recipes, batch_size)
+    if output_dir is not None:
+        check_procedure(output_dir, KIND, _settings(kind, taster))
+    members = len(taster.names)
     return {
         "members": list(taster.names),
         "metric": taster.metric,
         "validation_rows": taster.rows("validation"),
         "test_rows": taster.rows("test"),
-        "passes": {"greedy": 2 * len(taster.names) - 1, "uniform": len(taster.names) + 1},
+        "passes": 2 * members - 1 if kind == "greedy" else members + 1,
+        "notes": list(notes),
     }
 
 
 def _taster(
-    members: Named | Iterable[Named], recipes: Sequence[str] | None, batch_size: int
-) -> Taster:
+    runs: Named | Iterable[Named], recipes: Sequence[str] | None, batch_size: int
+) -> tuple[Taster, tuple[str, ...]]:
+    """Returns the members with the rows that score them, and what was left out."""
     from hf_stabilizer.ensembling.tasting import Taster
 
-    found = find_candidates(members, recipes=recipes)
+    check_whole(batch_size, "of rows from 1 up", name="batch_size", least=1)
+    found = find_candidates(runs, recipes=recipes)
     if bare := [one.name for one in found.candidates if not one.has_weights]:
         raise ConfigurationError(
             f"{len(bare)} of {len(found.candidates)} members kept no weights, {bare[0]!r} for "
             "instance: a study keeps the best model of each recipe unless it is told otherwise; "
             "run it with --keep-models, or name checkpoints"
         )
-    return Taster.of(found.candidates, batch_size=batch_size)
+    return Taster.of(found.candidates, batch_size=batch_size), found.notes
+
+
+def _settings(kind: str, taster: Taster) -> dict[str, Any]:
+    return {
+        "soup": kind,
+        "members": [str(member.folder.resolve()) for member in taster.members],
+        "weights": [of_weights(member.model_folder) for member in taster.members],
+        "rows": taster.mark,
+    }
 
 
 def _cook(
     kind: str,
-    members: Named | Iterable[Named],
+    runs: Named | Iterable[Named],
     folder: Path,
     recipes: Sequence[str] | None,
     batch_size: int,
     tell: Tell,
 ) -> Soup:
-    taster = _taster(members, recipes, batch_size)
-    settings = {
-        "soup": kind,
-        "members": [str(member.folder.resolve()) for member in taster.members],
-        "weights": [of_weights(member.model_folder) for member in taster.members],
-    }
-    procedure = open_procedure(folder, KIND, settings)
+    taster, notes = _taster(runs, recipes, batch_size)
+    procedure = open_procedure(folder, KIND, _settings(kind, taster))
     if procedure.is_over:
         return Soup.from_records(procedure.outcome, folder)
     kitchen = _Kitchen(folder, taster, tell)
@@ -179,6 +202,7 @@ def _cook(
         test_score=None if test is None else test.score,
         best_test_score=None if test is None else test.best,
         interval=None if test is None else test.interval,
+        notes=notes,
         folder=folder,
     )
     procedure.ended(folder, **soup.to_records())

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hf_stabilizer.data.row_marks import mark_of_rows
 from hf_stabilizer.ensembling.candidates import Candidate
 from hf_stabilizer.ensembling.combining import Array, probabilities
 from hf_stabilizer.ensembling.gathering import kind_of, label_array, read_members
 from hf_stabilizer.ensembling.judging import Judge, judge_of, paired_interval
 from hf_stabilizer.ensembling.origins import check_origins
+from hf_stabilizer.ensembling.same_rows import check_scored_rows
 from hf_stabilizer.ensembling.voices import rows_of_runs
 from hf_stabilizer.ensembling.weight_means import check_alike
 from hf_stabilizer.errors import ConfigurationError
@@ -49,6 +51,8 @@ class Taster:
     """Computes it."""
     prepared: dict[str, tuple[PreparedTask, Array]]
     """Tokenised rows and their labels, by "validation" and "test"."""
+    mark: str
+    """Of all these rows: others have another."""
     batch_size: int
     """Rows per forward pass."""
 
@@ -82,9 +86,13 @@ class Taster:
                 )
                 labels = label_array(rows[splits.label_column][:], first)
                 prepared[part] = (tokenised, labels)
+        tokenised, labels = prepared["validation"]
+        places = tokenised.validation_rows or range(len(labels))
+        check_scored_rows(names, members, labels, places)
         metric = first.configuration.metric
         judge = judge_of(metric, kind_of(first))
-        return cls(tuple(members), names, metric, judge, prepared, batch_size)
+        mark = mark_of_rows(splits.validation, splits.test)
+        return cls(tuple(members), names, metric, judge, prepared, mark, batch_size)
 
     def rows(self, part: str) -> int:
         """Returns how many rows a part has."""

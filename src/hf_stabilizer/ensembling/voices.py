@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_stabilizer.data.frames import frame_of
+from hf_stabilizer.data.row_marks import mark_of_rows
 from hf_stabilizer.ensembling.candidates import Candidate, scored_rows
 from hf_stabilizer.ensembling.combining import Array
 from hf_stabilizer.ensembling.gathering import (
     Answers,
     ask,
     from_records,
+    kind_of,
     label_array,
     read_members,
 )
 from hf_stabilizer.errors import ConfigurationError, DataError
 from hf_stabilizer.metrics import default_metrics
+from hf_stabilizer.scores import Kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,34 +67,50 @@ class Rows:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides which rows they are, in plain values."""
-        from hf_stabilizer.ensembling.fingerprints import of_rows
-
+        """What says which rows they are, in plain values."""
         return {
             "part": self.part,
             "file": None if self.file is None else str(self.file),
-            "rows": None if self.is_of_runs else of_rows(self.table()),
             "label_column": self.label_column,
         }
 
-    def table(self) -> pd.DataFrame:
+    def table(self, member: Member) -> pd.DataFrame:
         """Returns the rows of the file, or those that were handed in.
 
+        Args:
+            member: Whose reader options hold for a file of the format that its run read.
+
         Raises:
-            DataError: The file cannot be read.
+            DataError: The file cannot be read, or the rows are no table.
         """
-        import pandas as pd
+        if self.file is None:
+            return frame_of(self.rows, or_file=False)
+        from hf_stabilizer.data.reading import read_file
 
-        if self.file is not None:
-            from hf_stabilizer.data.reading import read_file
+        return read_file(str(self.file), key="file", options=member.reader_options(self.file)).frame
 
-            return read_file(str(self.file), key="file").frame
-        assert self.rows is not None
-        if isinstance(self.rows, pd.DataFrame):
-            return self.rows
-        found = self.rows.to_pandas()
-        assert isinstance(found, pd.DataFrame)
-        return found
+
+@dataclass(frozen=True)
+class Asking:
+    """Members and rows that go together, before any member is asked."""
+
+    members: tuple[Member, ...]
+    """The models."""
+    table: pd.DataFrame
+    """The rows."""
+    labels: Array | None
+    """What is right, as `Answers` has it; None: not known."""
+    part: str
+    """Which rows they are."""
+    text_columns: tuple[str, ...] | None
+    """The columns of the text; None: for each model those that its run read."""
+    choice_columns: tuple[str, ...] | None
+    """Likewise of the choices, whose order is one."""
+
+    @property
+    def kind(self) -> Kind:
+        """Of the labels."""
+        return kind_of(self.members[0])
 
 
 def configured_metric(candidates: Sequence[Candidate]) -> str:
@@ -124,9 +144,50 @@ def known_answers(candidates: Sequence[Candidate], asked: Rows) -> Answers | Non
     return known
 
 
+def prepare(candidates: Sequence[Candidate], asked: Rows) -> Answers | Asking:
+    """Returns what the members have answered already, else what each of them is to be asked.
+
+    Raises:
+        ConfigurationError: Members do not go together, or one must be asked and cannot be.
+        DataError: The rows are not as they must be.
+    """
+    known = known_answers(candidates, asked)
+    if known is not None:
+        return known
+    members = tuple(read_members(candidates))
+    if asked.is_of_runs:
+        return _of_runs(candidates, members, asked)
+    from hf_stabilizer.prediction import checked_cells, columns_of
+
+    table = asked.table(members[0])
+    if not len(table):
+        raise DataError("there are no rows to judge on")
+    # Each member reads the texts that it was trained on; of the choices the order is one.
+    choices = columns_of(members[0], table).choices
+    for member in members:
+        columns = columns_of(member, table, None, choices or None)
+        for name in (*columns.texts, *columns.choices):
+            checked_cells(member, table, name)
+    labels = _labels_in(table, members[0], asked.label_column, choices)
+    return Asking(members, table, labels, "file", None, choices or None)
+
+
+def _of_runs(candidates: Sequence[Candidate], members: tuple[Member, ...], asked: Rows) -> Asking:
+    splits = rows_of_runs([candidate.name for candidate in candidates], members)
+    part = asked.part or ("validation" if splits.test is None else "test")
+    rows = getattr(splits, part)
+    if rows is None:
+        raise ConfigurationError(
+            f"the members' runs have no {part} rows; name part='validation', or a file"
+        )
+    labels = label_array(rows[splits.label_column][:], members[0])
+    columns = splits.text_columns or None, splits.choice_columns or None
+    return Asking(members, rows.to_pandas(), labels, part, *columns)
+
+
 def gather(
     candidates: Sequence[Candidate],
-    asked: Rows,
+    prepared: Answers | Asking,
     *,
     batch_size: int,
     folder: Path | None,
@@ -136,19 +197,18 @@ def gather(
 
     Args:
         candidates: The members.
-        asked: The rows.
+        prepared: What `prepare` returned.
         batch_size: Rows per forward pass.
         folder: Where the answers of members that are asked are kept; None: nowhere.
         tell: Called with a line before a member is asked.
     """
-    known = known_answers(candidates, asked)
-    if known is not None:
-        return known
-    members = read_members(candidates)
-    table, labels, part, columns = _table(candidates, members, asked)
+    if isinstance(prepared, Answers):
+        return prepared
+    table = prepared.table
+    mark = "" if folder is None else mark_of_rows(table)
 
     def remembered(place: int, ask_it: Callable[[], Array]) -> Array:
-        path = None if folder is None else folder / f"member{place + 1}.npy"
+        path = None if folder is None else folder / f"member{place + 1}-{mark}.npy"
         if path is not None and path.is_file():
             there: Array = np.load(path, allow_pickle=False)
             return there
@@ -165,36 +225,13 @@ def gather(
     return ask(
         candidates,
         table,
-        labels=labels,
-        part=part,
+        labels=prepared.labels,
+        part=prepared.part,
         batch_size=batch_size,
-        text_columns=columns[0] or None,
-        choice_columns=columns[1] or None,
+        text_columns=prepared.text_columns,
+        choice_columns=prepared.choice_columns,
         remembered=remembered,
     )
-
-
-def _table(
-    candidates: Sequence[Candidate], members: Sequence[Member], asked: Rows
-) -> tuple[pd.DataFrame, Array | None, str, tuple[Sequence[str], Sequence[str]]]:
-    """Returns rows, labels, which part they are, and their columns of texts and choices."""
-    if not asked.is_of_runs:
-        from hf_stabilizer.prediction import columns_of
-
-        table = asked.table()
-        columns = columns_of(members[0], table)
-        labels = _labels_in(table, members[0], asked.label_column, columns.choices)
-        # Each member reads the texts that it was trained on; of the choices the order is one.
-        return table, labels, "file", ((), columns.choices)
-    splits = rows_of_runs([candidate.name for candidate in candidates], members)
-    part = asked.part or ("validation" if splits.test is None else "test")
-    rows = getattr(splits, part)
-    if rows is None:
-        raise ConfigurationError(
-            f"the members' runs have no {part} rows; name part='validation', or a file"
-        )
-    labels = label_array(rows[splits.label_column][:], members[0])
-    return rows.to_pandas(), labels, part, (splits.text_columns, splits.choice_columns)
 
 
 def rows_of_runs(names: Sequence[str], members: Sequence[Member]) -> Splits:
@@ -233,16 +270,13 @@ def _labels_in(
     from hf_stabilizer.data.reading import Table
 
     said = label_column
-    if said is None and member.configuration is not None:
-        said = member.configuration.values.get("label_column")
-        said = said if said in table.columns else None
     if said is None:
-        said = next((name for name in ("label", "answer") if name in table.columns), None)
+        trained = member.settled.get("label_column")
+        usual = (trained,) if trained else ("label", "answer")
+        said = next((name for name in usual if name in table.columns), None)
         if said is None:
             return None
     require_columns(table, [said], key="label_column", origin="the file of the rows")
-    if not len(table):
-        raise DataError("there are no rows to judge on")
     read = Columns((), choices, said, ())
     labels = read_labels(Table(table, {}, "the file of the rows"), read, task=member.task)
     return label_array(labels, member)
