@@ -24,11 +24,12 @@ from hf_stabilizer.augmentation import (
 )
 from hf_stabilizer.augmentation.augmenting import CHUNK, RowMap
 from hf_stabilizer.augmentation.procedure import plan_augmentation
-from hf_stabilizer.augmentation.technique import draw_of, words_of
+from hf_stabilizer.augmentation.technique import Rated, draw_of, words_of
 from hf_stabilizer.cli import main
 from hf_stabilizer.data import DataArguments, Splits, load_splits, write_splits
 from hf_stabilizer.data.near_duplicates import near_duplicates
-from hf_stabilizer.errors import ConfigurationError, StudyError
+from hf_stabilizer.errors import ConfigurationError, DataError, StudyError
+from hf_stabilizer.locations import check_presence
 from tests.conftest import tiny_study
 from tests.tiny import SIZES, tiny_tokenizer
 
@@ -409,7 +410,10 @@ def test_the_procedure_compares_with_its_own_control(config, tmp_path):
 
 @pytest.mark.parametrize(
     "slip",
-    [{"threshold": 5}, {"copies": 0}, {"techniques": []}, {"techniques": [SwapWords()] * 2}],
+    [
+        *({"threshold": 5}, {"copies": 0}, {"runs": -1}),
+        *({"techniques": []}, {"techniques": [SwapWords()] * 2}),
+    ],
 )
 def test_a_slip_leaves_no_folder_that_refuses_the_next_start(slip, config, tmp_path):
     options = {"techniques": [DeleteWords(0.5)], **slip}
@@ -435,11 +439,151 @@ def test_other_rows_that_judge_are_another_procedure(config, tmp_path):
 
 def test_a_plan_writes_nothing(config, tmp_path):
     before = sorted(tmp_path.rglob("*"))
-    plan = plan_augmentation(config, [DeleteWords(0.5), SwapWords(0.5)], copies=3, runs=4)
+    techniques = [DeleteWords(0.5), SwapWords(0.5)]
+    plan = plan_augmentation(config, techniques, copies=3, runs=4, threshold=1.0)
 
-    assert (plan.train_rows, plan.new_rows, plan.model_texts, plan.runs) == (32, 192, 0, 8)
+    assert (plan.train_rows, plan.model_texts, plan.runs) == (32, 0, 8)
+    assert plan.new_rows + plan.left_out == 192
     assert [name for name, _, _ in plan.examples] == ["delete"] * 3 + ["swap"] * 3
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.6, 1.0])
+@pytest.mark.parametrize("keep_originals", [True, False])
+def test_a_plan_is_what_the_run_does(threshold, keep_originals, config, tmp_path):
+    """Rows that come out like a held-out row are left out of both."""
+    options = {"threshold": threshold, "keep_originals": keep_originals, "copies": 2, "seed": 3}
+    techniques = [DeleteWords(0.3), MixRows()]
+    plan = plan_augmentation(config, techniques, **options)
+    done = augment_data(config, techniques, output_dir=tmp_path / "out", **options)
+
+    rows = pd.read_parquet(tmp_path / "out" / "data" / "augmented.parquet")
+    control = tmp_path / "out" / "data" / "train.parquet"
+    new = rows[rows["augmented_by"].notna()]
+    assert (plan.total_rows, plan.new_rows, plan.notes) == (len(rows), len(new), done.notes)
+    assert plan.left_out == 2 * 2 * 32 - len(new)
+    assert (plan.left_out > 0) == (threshold < 1)
+    before = pd.read_parquet(control)["text"]
+    new = new[new["text"].to_numpy() != before[new["source_row"]].to_numpy()]
+    made = [tuple(row) for row in new[["augmented_by", "text"]].itertuples(index=False)]
+    shown = [(name, after) for name, _, after in plan.examples]
+    for name in ("delete", "mix"):
+        assert [row for row in shown if row[0] == name] == [row for row in made if row[0] == name][
+            :3
+        ]
+
+
+def test_a_plan_refuses_what_the_run_refuses(config, tmp_path, caplog):
+    rows = [MixRows()]
+    with pytest.raises(ConfigurationError, match=r"threshold must be in \(0, 1\], got 5"):
+        plan_augmentation(config, rows, threshold=5)
+    with pytest.raises(ConfigurationError, match="runs must be a whole number of pairs from 1"):
+        plan_augmentation(config, rows, runs=-1)
+    caplog.clear()
+    plan_augmentation(config, rows, runs=1)
+    assert "runs=1 is one pair, which says nothing of chance" in caplog.text
+    with pytest.raises(DataError, match="no training row is left") as planned:
+        plan_augmentation(config, rows, threshold=0.05, keep_originals=False)
+    options = {"threshold": 0.05, "keep_originals": False, "output_dir": tmp_path / "out"}
+    with pytest.raises(DataError) as done:
+        augment_data(config, rows, **options)
+    assert str(planned.value) == str(done.value)
+
+
+def test_a_plan_has_models_work_on_few_rows(config, masked_model):
+    techniques = [ReplaceTokens(masked_model, rate=0.5), DeleteWords(0.3)]
+    plan = plan_augmentation(config, techniques, threshold=1.0)
+    assert (plan.model_texts, plan.new_rows + plan.left_out) == (32, 64)
+    assert {name for name, _, _ in plan.examples} == {"replace", "delete"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Polish(Rated):
+    """Stands for a model that writes anew, or gives texts back."""
+
+    model: str = "my/model"
+    rate: float = 1.0
+    how: str = "some"
+
+    name = "polish"
+    is_slow = True
+    rewrites = True
+
+    def changed(self, text, partner, draw):
+        if self.how == "some" and draw.random() < 0.5:
+            return f"in other words {text[::-1]}"
+        return f"  {text.upper()} !"  # The same, but for case, white space and punctuation.
+
+
+def test_rows_that_come_back_as_they_were_are_not_added(splits):
+    copies = augment(splits, [Polish()], copies=2)
+    rows = copies.train.to_pandas()
+    new = rows[rows["augmented_by"] == "polish"]
+    assert 40 < len(new) < 88  # of 128
+    assert new["text"].str.startswith("in other words").all()
+    said = [int(part.split()[0]) for note in copies.notes for part in note.split("; ")[1:]
+            if "came back as they were are not added" in part]  # fmt: skip
+    assert sum(said) == 128 - len(new)
+    alone = augment(splits, [Polish()], copies=2, keep_originals=False)
+    assert len(alone.train) == len(new)
+
+
+def test_if_nothing_comes_back_changed_the_model_is_named(splits, config, tmp_path):
+    said = "polish has changed none of 64 rows: 'my/model' gave each back as it was, or empty"
+    with pytest.raises(DataError, match=said):
+        augment(splits, [DeleteWords(0.5), Polish(how="none")], copies=2)
+    with pytest.raises(DataError, match="with rate=0 changes none of 64 rows"):
+        augment(splits, [Polish(how="none", rate=0)])
+    # Few rows say little: a plan tells of them, and the run may fare better.
+    plan = plan_augmentation(config, [Polish(how="none")])
+    assert "of the first rows alone: polish has changed none of 3 rows" in plan.notes[-1]
+    with pytest.raises(DataError, match="polish has changed none of 32 rows"):
+        augment_data(config, [Polish(how="none")], output_dir=tmp_path / "none")
+
+
+def test_seq2seq_techniques_write_anew(seq2seq_model, splits):
+    """A model that writes nothing leaves the rows as they were."""
+    technique = Summarize(seq2seq_model, max_new_tokens=1)
+    assert apply(technique, ["good film"]) == ["good film"]
+    with pytest.raises(DataError, match=f"summarize has changed none of 64 rows: '{seq2seq_model}"):
+        augment(splits, [technique])
+    assert BackTranslate.rewrites
+    assert not ReplaceTokens.rewrites
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--method", "mask", "--with-model", "./nothere"], "--with-model './nothere': there"),
+        (["--method", "mask", "--with-model", "no such"], "--with-model 'no such': there is no"),
+        (["--method", "mask"], "model_name_or_path './neither': there is no such folder"),
+        (["--method", "delete", "--similarity", "2"], "--similarity must be in (0, 1], got 2.0"),
+        (["--method", "delete", "--augment-seed", "-1"], "--augment-seed must be a whole number"),
+    ],
+)
+def test_the_option_that_was_typed_is_named(words, said, tmp_path, capsys):
+    path = tmp_path / "config.yaml"
+    path.write_text("model_name_or_path: ./neither\ntrain_file: nowhere.csv\n")
+    with pytest.raises(SystemExit):
+        main(["data", "augment", str(path), *words])
+    assert said in capsys.readouterr().err
+
+
+def test_a_model_is_asked_for_once_on_the_hub(monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def model_info(name, timeout):
+        asked.append(name)
+        if name == "nothere":
+            raise ConnectionError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "model_info", model_info)
+    check_presence("org/there", key="--with-model")
+    with pytest.raises(ConfigurationError, match=r"--with-model 'nothere': .* cannot be asked"):
+        check_presence("nothere", key="--with-model")
+    assert asked == ["org/there", "nothere"]
 
 
 def test_an_option_that_no_method_heeds_is_refused(capsys):

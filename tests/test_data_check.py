@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from hf_stabilizer.cli import main
-from hf_stabilizer.data_quality import check_rows
+from hf_stabilizer.data_quality import RowExample, check_rows
+from hf_stabilizer.data_quality.check import NO_LABELS
 from hf_stabilizer.data_quality.rows import read_source
 from hf_stabilizer.errors import ConfigurationError, DataError
 
@@ -153,6 +154,97 @@ def test_splits_are_those_that_a_run_makes(config, tmp_path):
         assert list(parts[name].texts) == list(getattr(splits, name)["text"])
     every = [number for rows in parts.values() for number in rows.numbers]
     assert sorted(every) == list(range(1, 113))
+
+
+def test_one_row_is_no_rows():
+    frame = pd.DataFrame({"text": ["Good film", "good film!", ""], "label": ["a", "b", "b"]})
+    report = check_rows(frame, ignore=["rare-classes", "mislabelled"])
+    empty, repeated, conflict = report.findings
+    assert empty.message == "1 of 3 rows has no text in one of the columns"
+    assert empty.examples[0] == RowExample(("row 3",), "(no text)", "")
+    assert repeated.message.startswith("1 row repeats an earlier text")
+    assert conflict.message == "1 text stands there with different labels, in 2 rows"
+    assert repeated.examples[0].rows == conflict.examples[0].rows == ("row 1", "row 2")
+
+
+def test_the_right_choices_are_counted_by_their_names():
+    rows = {"prompt": ["Why?", "How?", "What?"], "A": "xyz", "B": "uvw", "answer": ["B", "A", "B"]}
+    frame = pd.DataFrame({name: list(cells) for name, cells in rows.items()})
+    report = check_rows(frame, task="multiple-choice")
+    assert report.labels == {"rows": {"A": 1, "B": 2}}
+    assert report.is_clean  # a place of the answer is no rare class
+
+
+TEXTS = [f"a line of text with the number {place}" for place in range(4)]
+
+
+def test_rows_without_labels_are_told_to_be_so():
+    report = check_rows(pd.DataFrame({"text": TEXTS, "mark_given": [1.5, 2.5, 3.5, 4.5]}))
+    assert NO_LABELS in report.notes
+    assert NO_LABELS not in check_rows(pd.DataFrame({"text": TEXTS, "label": list("abab")})).notes
+
+
+def test_a_label_column_that_is_not_there_is_no_file_without_labels():
+    frame = pd.DataFrame({"text": TEXTS, "label": list("abab")})
+    with pytest.raises(DataError, match="the table has no column 'lable'; did you mean label"):
+        check_rows(frame, label_column="lable")
+
+
+def test_rows_of_another_task_are_told_from_rows_without_text():
+    frame = pd.DataFrame({"id": [1, 2], "prompt": TEXTS[:2], "A": TEXTS[:2], "B": TEXTS[2:]})
+    said = r"id, prompt, A, B; if these are no rows for text-classification, name the task"
+    with pytest.raises(DataError, match=said):
+        check_rows(frame)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("latin.csv", "text,label\ncafé,a\n".encode("latin-1"), r"not UTF-8, .* latin-1\}"),
+        ("wide.csv", "text,label\ncafé,a\n".encode("utf-16"), r"not UTF-8, .* utf-16\}"),
+        ("empty.csv", b"", "is empty"),
+        ("blank.csv", b"\n\n", "is empty"),
+        ("header.csv", b"text,label\n", "holds no rows"),
+        ("empty.jsonl", b"", "holds no rows"),
+        ("broken.jsonl", b'{"text": "a"}\n{"te', "cannot be read"),
+        ("rows.parquet", b"text", "cannot be read"),
+        ("semicolons.csv", b"text;label\na;b\n", r'set reader_options: \{sep: ";"\}'),
+        ("objects.jsonl", b'{"text": {"a": 1}, "label": 1}\n' * 2, "holds lists or mappings"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named_with_the_way_out(name, content, said, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        check_rows(tmp_path / name)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-8-sig"])
+def test_other_encodings_are_read_when_named(encoding, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes("text,label\ncafé noir,a\n".encode(encoding))
+    parts = read_source(path, reader_options={"encoding": encoding}).parts
+    assert parts["rows"].texts == ("café noir",)
+
+
+@pytest.mark.parametrize(
+    "name", ["rows.csv", "rows.tsv", "rows.jsonl", "rows.json", "rows.parquet"]
+)
+def test_every_format_gives_the_same_report(name, tmp_path):
+    frame = pd.DataFrame({"text": ["Déjà vu", "déjà vu!", "a,b"], "label": ["a", "b", "b"]})
+    path = tmp_path / name
+    write = {
+        ".csv": lambda: frame.to_csv(path, index=False),
+        ".tsv": lambda: frame.to_csv(path, index=False, sep="\t"),
+        ".jsonl": lambda: frame.to_json(path, orient="records", lines=True),
+        ".json": lambda: frame.to_json(path, orient="records"),
+        ".parquet": lambda: frame.to_parquet(path),
+    }
+    write[path.suffix]()
+    report = check_rows(path, **FAST)
+    assert [(one.kind, one.rows) for one in report.findings] == [
+        ("duplicates", (2,)),
+        ("conflicting-labels", (1, 2)),
+    ]
 
 
 def test_rare_classes_and_balance():

@@ -1,5 +1,6 @@
 """Is what is chosen done, nothing else, and only once?"""
 
+import html
 import json
 
 import pandas as pd
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from hf_stabilizer.cli import main
 from hf_stabilizer.data_quality import clean_rows
-from hf_stabilizer.data_quality.text_steps import without_html
+from hf_stabilizer.data_quality.markup import without_html
 from hf_stabilizer.errors import ConfigurationError, DataError
 
 PIECES = [
@@ -38,7 +39,8 @@ def test_each_step_by_hand():
 
     assert cleaned("<p>a&nbsp;<i>b</i></p><script>x()</script>", html=True) == " a\xa0b  "
     assert cleaned("if x <y then", html=True) == "if x <y then"
-    assert cleaned("a &amp;lt; b, AT&T", html=True) == "a < b, AT&T"
+    assert cleaned("a &amp;lt; b &lt; c, AT&T", html=True) == "a &lt; b < c, AT&T"
+    assert cleaned("&lt;b&gt; A", html=True, lowercase=True) == "<b> a"
     assert cleaned("caf\u00c3\u00a9\u200b", unicode=True) == "caf\u00e9"
     assert cleaned(" a\t b\n", whitespace=True) == "a b"
     assert cleaned("A \u00c4", lowercase=True) == "a \u00e4"
@@ -96,10 +98,36 @@ def test_cleaning_what_is_clean_changes_nothing(texts, labels, chosen, similarit
         once = run(texts, [*labels[: len(texts) - 1], "c"], **options, **columns)
     except DataError:
         pytest.fail("the last row stays")
-    again = clean_rows(once.frame, **options, **columns)
+    again = clean_rows(once.frame, **options | {"html": False}, **columns)  # decodes once a time
 
     pd.testing.assert_frame_equal(again.frame, once.frame)
     assert all(step.rows == () for step in again.steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ('<a href="x>y">z</a>', "z"),
+        ("<IMG SRC='a>b' alt>z", " z"),
+        ("a<br>b<br/>c<br />d</p >", "a b c d "),
+        ("<!DOCTYPE html>\n<p\nclass=x>5 > 3\n</p>", " \n 5 > 3\n "),
+        ("<!-- a > b <b> -->z<!---->y", " z y"),
+        ("<script>if (a<b) {} '</b>'</script>z<STYLE x='>'>p > a</style\n>y", " z y"),
+        ("<script src=x></script>z", " z"),
+        # What is never closed begins nothing: all that follows would be lost.
+        ("the <script> tag and <!-- this", "the <script> tag and <!-- this"),
+        ("<p>an <b unclosed", " an <b unclosed"),
+        ("<a href='x", "<a href='x"),
+        ("a <style> b </script> c", "a <style> b   c"),
+        # No tags, whatever they look like.
+        ("I </3 you <b>so</b>, x <3", "I </3 you so, x <3"),
+        ("a < b, if a <b and c> d", "a < b, if a <b and c> d"),
+        ("<grin> <3 < > <> </> <y>", "<grin> <3 < > <> </> <y>"),
+        ("&copy 1, &nosuch; &#65; &#x42; &;", "&copy 1, &nosuch; A B &;"),
+    ],
+)
+def test_html_by_hand(text, left):
+    assert without_html(text) == left
 
 
 @given(text=st.text(max_size=30))
@@ -107,6 +135,59 @@ def test_cleaning_what_is_clean_changes_nothing(texts, labels, chosen, similarit
 def test_text_without_tags_and_entities_is_left_alone(text):
     if "<" not in text and "&" not in text:
         assert without_html(text) == text
+
+
+SIGNS = [
+    *("<", ">", "</", "/>", "<3", "x<y", "<y z>", "&", ";", "AT&T", "<!", "<!-", "<?", "->", "--"),
+    *("'", '"', "=", "x", "<b and c>", "<a", "<em ", "2", " ", "\n", "\r", "\0", "\u00e9", "\x1c"),
+]
+
+
+@given(text=st.lists(st.sampled_from(SIGNS), max_size=12).map("".join))
+@settings(deadline=None, max_examples=300)
+def test_signs_that_are_no_markup_are_left_alone(text):
+    quiet = text.replace("<a>", "").replace("<a/>", "").replace("<em ", "<y ")
+    if not any(f"<a{after}" in quiet for after in " \n\r\x1c/"):
+        assert without_html(quiet) == quiet
+
+
+@given(text=st.text(max_size=40) | st.lists(st.sampled_from(SIGNS), max_size=12).map("".join))
+@settings(deadline=None)
+def test_text_that_is_written_as_html_comes_back(text):
+    assert without_html(html.escape(text)) == text
+    value = text.replace('"', "")
+    assert without_html(f'<a href="{value}">{html.escape(text)}</a>') == text
+
+
+@given(text=st.lists(st.sampled_from([*SIGNS, *PIECES, "<script>", "</script "]), max_size=20))
+@settings(deadline=None)
+def test_whatever_html_there_is_letters_between_tags_stay(text):
+    written = "".join(f"{piece}\u4e00" for piece in text if "<" not in piece)
+    assert without_html(written).count("\u4e00") == written.count("\u4e00")
+    without_html("".join(text))
+
+
+def test_examples_show_what_has_changed():
+    """Both would begin with the same hundred letters else."""
+    text = "word " * 60 + "caf&eacute;\n  " + "word " * 60
+    (html_step, spaces) = run([text], html=True, whitespace=True).steps
+    ((before, after),) = html_step.examples
+    assert "caf&eacute;\n" in before
+    assert "café\n" in after
+    ((before, after),) = spaces.examples
+    assert "café\n  word" in before
+    assert "café word" in after
+    assert max(len(before), len(after)) <= 106
+
+
+def test_leaks_into_rows_without_labels_are_found(tmp_path):
+    rows = pd.DataFrame({"words": ["a b c", "d e f", "g h i"], "mark": ["x", "y", "x"]})
+    rows.to_csv(tmp_path / "train.csv", index=False)
+    rows[["words"]][1:2].to_csv(tmp_path / "test.csv", index=False)
+    keys = ["--text-columns", "words", "--label-column", "mark"]
+    words = ["data", "clean", str(tmp_path / "train.csv"), "--output", str(tmp_path / "out.csv")]
+    main([*words, "--drop-leaks", str(tmp_path / "test.csv"), *keys])
+    assert pd.read_csv(tmp_path / "out.csv").words.tolist() == ["a b c", "g h i"]
 
 
 def test_stemming_is_advised_against_but_done():

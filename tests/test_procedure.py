@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_stabilizer import StudyError
-from hf_stabilizer.procedure import FILE, open_procedure, read_procedure
+from hf_stabilizer.procedure import FILE, check_procedure, open_procedure, read_procedure
 
 
 def test_the_same_settings_go_on_and_their_outcome_stays(tmp_path: Path) -> None:
@@ -35,6 +35,15 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
         open_procedure(tmp_path, "pretrain", {})
     assert read_procedure(tmp_path) is None
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_check_refuses_as_the_start_does_and_takes_no_folder(tmp_path: Path) -> None:
+    assert check_procedure(tmp_path / "new", "pretrain", {"seed": 1}) is None
+    assert not (tmp_path / "new").exists()
+    open_procedure(tmp_path, "pretrain", {"seed": 1})
+    assert check_procedure(tmp_path, "pretrain", {"seed": 1}) is not None
+    with pytest.raises(StudyError, match="seed is 1 there and 2 here"):
+        check_procedure(tmp_path, "pretrain", {"seed": 2})
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:

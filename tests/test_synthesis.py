@@ -7,11 +7,13 @@ import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from hf_stabilizer import ConfigurationError, DataError, EndpointGenerator, StudyError, synthesize
 from hf_stabilizer.cli import main
@@ -20,10 +22,12 @@ from hf_stabilizer.data import DataArguments, load_splits
 from hf_stabilizer.synthesis.asking import TRIES
 from hf_stabilizer.synthesis.candidates import Candidate, read_candidates, write_candidates
 from hf_stabilizer.synthesis.checks import check_form, check_second_pass, find_repeats
-from hf_stabilizer.synthesis.generators import EndpointError, LocalGenerator, _encoded
+from hf_stabilizer.synthesis.generators import EndpointError, RefusalError
+from hf_stabilizer.synthesis.local import LocalGenerator, _context, _encoded
 from hf_stabilizer.synthesis.prompts import ANSWER, Questioner
 from hf_stabilizer.synthesis.quality import measure
 from hf_stabilizer.synthesis.synthesizing import plan_synthesis
+from hf_stabilizer.synthesis.view import print_synthesis
 from tests.tiny import save_tiny, tiny_tokenizer
 
 WORDS = (
@@ -225,9 +229,132 @@ def test_if_nothing_passes_the_reasons_are_told(config: dict[str, Any], tmp_path
 def test_an_endpoint_that_is_down_from_the_start_can_be_asked_again(
     config: dict[str, Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(EndpointError, match="0 candidates"):
+    with pytest.raises(EndpointError, match="line is dead; nothing was answered, and nothing is"):
         synthesize(config, Scripted(dies_at=0), rows=2, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     assert synthesize(config, Scripted(), rows=2, output_dir=tmp_path / "out").kept == 2
+
+
+class Reluctant(Scripted):
+    """Refuses some questions, each time."""
+
+    def __init__(self, *numbers: int, second: bool = False) -> None:
+        super().__init__()
+        self.refuses, self.second, self.numbers = set(numbers), second, list[int]()
+
+    def complete(
+        self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], *, seed: int
+    ) -> str:
+        self.numbers.append(seed)
+        if seed in self.refuses and self.second == ("right" in schema["properties"]):
+            raise RefusalError(f"no word about {seed % 2}")
+        return super().complete(messages, schema, seed=seed)
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_a_refused_question_is_noted_and_the_next_one_asked(
+    second: bool, config: dict[str, Any], tmp_path: Path
+) -> None:
+    reluctant = Reluctant(0, 2, 3, second=second)
+    done = synthesize(config, reluctant, rows=5, output_dir=tmp_path / "out")
+    assert (done.kept, done.asked, dict(done.reasons)) == (5, 8, {"refused": 3})
+    pass_ = "second pass: " if second else ""
+    assert done.refusals == {f"{pass_}no word about 0": 2, f"{pass_}no word about 1": 1}
+    found = read_candidates(tmp_path / "out" / "candidates.jsonl")
+    assert [one.number for one in found if one.is_refused] == [0, 2, 3]
+    assert found[0].reason == f"refused: {pass_}no word about 0"
+    assert bool(found[0].answer) == second
+    written = StringIO()
+    print_synthesis(done, Console(file=written, width=80))
+    shown = written.getvalue()
+    assert "5 rows kept of 8 candidates (refused: 3)" in shown
+    assert f"  2 refused: {pass_}no word about 0\n  1 refused: {pass_}no word about 1" in shown
+    assert "--retry-refused asks these questions again" in shown
+
+
+def test_a_second_start_asks_refused_questions_only_if_told_to(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"output_dir": tmp_path / "out", "second_pass": False}
+    synthesize(config, Reluctant(0, 2, 3), rows=3, **options)
+    plain = Reluctant()
+    synthesize(config, plain, rows=4, **options)
+    assert plain.numbers == [6]
+    told = Reluctant(3)
+    done = synthesize(config, told, rows=7, retry_refused=True, **options)
+    assert told.numbers == [0, 2, 3, 7]  # refused ones first, new ones where rows are wanting
+    assert (done.kept, done.asked, dict(done.reasons)) == (7, 8, {"refused": 1})
+    found = read_candidates(tmp_path / "out" / "candidates.jsonl")
+    assert [one.number for one in found] == list(range(8))
+    finished = Reluctant()
+    synthesize(config, finished, rows=7, retry_refused=True, **options)
+    assert finished.numbers == []
+
+
+def test_if_everything_is_refused_the_last_reason_is_told_and_no_folder_is_taken(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    folder, silent = tmp_path / "out", Reluctant(*range(99))
+    said = r"all 4 questions were refused, the last with: no word about 1; nothing is written"
+    with pytest.raises(EndpointError, match=said):
+        synthesize(config, silent, rows=1, output_dir=folder)
+    said = r"all 16 questions were refused"  # not eighty: it will not answer the others either
+    with pytest.raises(EndpointError, match=said):
+        synthesize(config, Reluctant(*range(99)), rows=20, output_dir=folder)
+    assert not folder.exists()
+
+
+def test_answers_are_kept_when_all_later_questions_are_refused(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"output_dir": tmp_path / "out", "second_pass": False}
+    done = synthesize(config, Reluctant(*range(1, 99)), rows=2, **options)
+    assert (done.kept, done.asked, dict(done.reasons)) == (1, 8, {"refused": 7})
+    with pytest.raises(
+        EndpointError, match=r"all 16 questions .* \(--retry-refused\) to ask these"
+    ):
+        synthesize(config, Reluctant(*range(1, 99)), rows=9, **options)
+    assert len(read_candidates(tmp_path / "out" / "candidates.jsonl")) == 24
+
+
+def test_if_no_answer_passes_the_last_refusal_is_told(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    class Parrot(Reluctant):
+        def complete(
+            self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], *, seed: int
+        ) -> str:
+            super().complete(messages, schema, seed=seed)
+            return "no"
+
+    with pytest.raises(DataError, match=r"form 3, refused 1; the last refusal: no word about 1"):
+        synthesize(config, Parrot(1), rows=1, output_dir=tmp_path / "out")
+
+
+def test_a_slip_in_the_generator_takes_no_folder(
+    config: dict[str, Any], tmp_path: Path, model_folder: Path
+) -> None:
+    folder = tmp_path / "out"
+    with pytest.raises(EndpointError, match="no causal language model can be loaded from"):
+        synthesize(config, LocalGenerator(str(tmp_path / "cuasal")), rows=1, output_dir=folder)
+    with pytest.raises(ConfigurationError, match="cannot write texts: its checkpoint lacks"):
+        synthesize(config, LocalGenerator(str(model_folder)), rows=1, output_dir=folder)
+    nobody = EndpointGenerator("http://127.0.0.1:9/v1", "m", tries=1)
+    with pytest.raises(EndpointError, match=r"no answer in 1 tries .* and nothing is written"):
+        synthesize(config, nobody, rows=1, output_dir=folder)
+    assert not folder.exists()
+    assert synthesize(config, Scripted(), rows=1, output_dir=folder).kept == 1
+
+
+def test_another_folder_is_refused_before_anything_is_asked(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    generator = Scripted()
+    with pytest.raises(StudyError, match=r"holds other files \(thesis.txt\)"):
+        synthesize(config, generator, rows=1, output_dir=tmp_path / "out")
+    assert generator.asked == []
 
 
 def test_whatever_a_generator_raises_the_answers_before_it_are_kept(
@@ -398,6 +525,8 @@ class _Standin(BaseHTTPRequestHandler):
     generator: Scripted
     failing = 0
     cut_off = False
+    status, error = 500, ""
+    said: dict[str, Any] | None = None  # in place of the generator's answer
     seen: list[dict[str, Any]]
 
     def do_POST(self) -> None:  # the name that http.server calls
@@ -405,11 +534,12 @@ class _Standin(BaseHTTPRequestHandler):
         type(self).seen.append({**told, "path": self.path})
         if type(self).failing > 0:
             type(self).failing -= 1
-            self.send_error(500)
+            self._send(self.status, json.dumps({"error": {"message": self.error}}).encode())
             return
         schema = told["response_format"]["json_schema"]["schema"]
         text = self.generator.complete(told["messages"], schema, seed=told["seed"])
         message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop", **(self.said or {})}
         body = json.dumps(
             {
                 "id": "1",
@@ -417,12 +547,15 @@ class _Standin(BaseHTTPRequestHandler):
                 "created": 0,
                 "model": told["model"],
                 "system_fingerprint": "",
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "choices": [choice],
                 "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
             }
         ).encode()
         body = body[:30] if type(self).cut_off else body
-        self.send_response(200)
+        self._send(200, body)
+
+    def _send(self, status: int, body: bytes) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -481,6 +614,80 @@ def test_the_endpoint_is_asked_again_and_named_when_it_stays_silent(
         EndpointGenerator(url, "m", temperature=-1)
 
 
+QUESTION = [{"role": "user", "content": "?"}]
+SCHEMA = {"properties": {"text": {}, ANSWER: {"enum": ["good"]}}}
+
+
+@pytest.mark.parametrize("status", [400, 403, 413, 422, 451])
+def test_a_question_that_the_endpoint_does_not_like_is_refused_at_once(
+    status: int, standin: tuple[str, type[_Standin]]
+) -> None:
+    url, handler = standin
+    handler.failing, handler.status = 9, status
+    with pytest.raises(RefusalError, match=f"Error: Error code: {status}"):
+        EndpointGenerator(url, "m").complete(QUESTION, SCHEMA, seed=0)
+    assert len(handler.seen) == 1
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_wrong_key_or_model_is_no_refusal(
+    status: int, standin: tuple[str, type[_Standin]]
+) -> None:
+    url, handler = standin
+    handler.failing, handler.status = 9, status
+    with pytest.raises(
+        EndpointError, match=rf"gave no answer \(.*{status}.*knows the model 'm'"
+    ) as e:
+        EndpointGenerator(url, "m").complete(QUESTION, SCHEMA, seed=0)
+    assert not isinstance(e.value, RefusalError)
+    assert len(handler.seen) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_endpoint_that_is_busy_or_down_is_no_refusal(
+    status: int, standin: tuple[str, type[_Standin]]
+) -> None:
+    url, handler = standin
+    handler.failing, handler.status = 9, status
+    with pytest.raises(EndpointError, match=r"gave no answer in 2 tries") as e:
+        EndpointGenerator(url, "m", tries=2).complete(QUESTION, SCHEMA, seed=0)
+    assert not isinstance(e.value, RefusalError)
+    assert len(handler.seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"message": {"content": ""}}, r"an empty answer \(finish_reason 'stop'\), in 2 tries"),
+        ({"message": {"content": None}, "finish_reason": "length"}, "'length'; raise max_tokens"),
+        ({"message": {"content": ""}, "finish_reason": "content_filter"}, "'content_filter'"),
+        ({"message": {"content": None, "refusal": "I won't."}}, 'with the words "I won\'t."'),
+        ({"message": None}, "what is no chat completion"),
+    ],
+)
+def test_a_question_whose_answer_stays_empty_is_refused(
+    said: dict[str, Any], why: str, standin: tuple[str, type[_Standin]]
+) -> None:
+    url, handler = standin
+    handler.said = said
+    with pytest.raises(RefusalError, match=why):
+        EndpointGenerator(url, "m", tries=2).complete(QUESTION, SCHEMA, seed=0)
+    assert len(handler.seen) == 2
+
+
+def test_a_content_filter_does_not_stop_a_synthesis(
+    config: dict[str, Any], tmp_path: Path, standin: tuple[str, type[_Standin]]
+) -> None:
+    url, handler = standin
+    handler.failing, handler.status, handler.error = 2, 400, "content_filter"
+    done = synthesize(config, EndpointGenerator(url, "m"), rows=2, output_dir=tmp_path / "out")
+    assert (done.kept, done.asked, dict(done.reasons)) == (2, 4, {"refused": 2})
+    ((why, count),) = done.refusals.items()
+    assert count == 2
+    assert why.startswith("BadRequestError: ")
+    assert "content_filter" in why
+
+
 def test_a_causal_model_here_writes_the_same_for_the_same_seed(tmp_path: Path) -> None:
     tiny_causal = Path(save_tiny(tmp_path / "causal", "gpt2"))
     generator = LocalGenerator(str(tiny_causal), max_tokens=8)
@@ -493,6 +700,53 @@ def test_a_causal_model_here_writes_the_same_for_the_same_seed(tmp_path: Path) -
     assert LocalGenerator(str(tiny_causal)).licence == "mit"
     with pytest.raises(EndpointError, match="no causal language model can be loaded"):
         LocalGenerator(str(tiny_causal / "nowhere")).complete(question, {}, seed=0)
+
+
+def test_questions_beyond_the_context_are_told_before_any_is_asked(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    folder, model = tmp_path / "out", save_tiny(tmp_path / "causal", "gpt2")
+    said = r"the longest question has (\d+) tokens and its answer up to 8, (\d+) in all, and the "
+    with pytest.raises(ConfigurationError, match=f"{said}context of .* is 40 tokens; show") as told:
+        synthesize(config, LocalGenerator(model, max_tokens=8), rows=3, output_dir=folder)
+    assert not folder.exists()
+    splits = load_splits(
+        DataArguments(train_file=config["train_file"], validation_size=6),
+        task="text-classification",
+    )
+    questioner = Questioner(splits, task="text-classification")
+    lengths = [
+        len(tiny_tokenizer()("\n\n".join(one["content"] for one in ask.messages))["input_ids"])
+        for ask in map(questioner.ask, range(3))
+    ]
+    assert f"has {max(lengths)} tokens" in str(told.value)
+    assert f"{max(lengths) + 8} in all" in str(told.value)
+
+
+def test_a_question_and_its_answer_may_fill_the_context(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "causal", "gpt2")
+    question = [{"role": "user", "content": " ".join(["film"] * 30)}]  # and two marks
+    full = LocalGenerator(model, max_tokens=8)
+    full.check_room([question])
+    full.complete(question, {}, seed=0)
+    over = LocalGenerator(model, max_tokens=9)
+    with pytest.raises(RefusalError, match="the question has 32 tokens and its answer up to 9, 41"):
+        over.complete(question, {}, seed=0)
+    with pytest.raises(ConfigurationError, match=r"fewer examples .* a model with a longer"):
+        over.check_room([question[:0], question])
+
+
+@pytest.mark.parametrize(
+    ("positions", "limit", "room"),
+    [(40, 1000, 40), (None, 64, 64), (None, int(1e30), None), (None, None, None)],
+)
+def test_the_context_is_what_model_or_else_tokenizer_say(
+    positions: int | None, limit: int | None, room: int | None
+) -> None:
+    from transformers import GPT2Config, MambaConfig
+
+    config = MambaConfig() if positions is None else GPT2Config(n_positions=positions)
+    assert _context(config, Namespace(init_kwargs={"model_max_length": limit})) == room
 
 
 def test_a_chat_template_writes_the_mark_of_the_beginning_itself() -> None:

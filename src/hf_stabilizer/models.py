@@ -6,6 +6,7 @@ Importing this module imports neither torch nor transformers; its functions do.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +35,15 @@ _HEADS = ("text-classification", "text-regression", "token-classification")
 _HEAD_KEYS = {"num_labels", "problem_type", "id2label", "label2id"}
 
 
-def load_tokenizer(model_name_or_path: str, *, task: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    model_name_or_path: str, *, task: str | None = None, key: str = "model_name_or_path"
+) -> PreTrainedTokenizerBase:
     """Loads the tokenizer of a model; one without a padding token pads with its end-of-text token.
 
     Args:
         model_name_or_path: A Hub id or a folder (see `hf_stabilizer.data.resolve_location`).
         task: What it is for: words that come one by one need a space before the first, too.
+        key: What the user gave the model as, for messages.
 
     Raises:
         ConfigurationError: There is no such model, it brings no tokenizer, or nothing to pad with.
@@ -52,11 +56,11 @@ def load_tokenizer(model_name_or_path: str, *, task: str | None = None) -> PreTr
         if task == "token-classification" and is_spaced is False:
             tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, add_prefix_space=True)
     except (OSError, ValueError, KeyError) as error:
-        raise _cannot_load("tokenizer", model_name_or_path, error) from error
+        raise _cannot_load("tokenizer", model_name_or_path, error, key=key) from error
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise ConfigurationError(
-                f"the tokenizer of model_name_or_path={model_name_or_path!r} has neither a padding "
+                f"the tokenizer of {key}={model_name_or_path!r} has neither a padding "
                 "nor an end-of-text token; choose a model whose tokenizer has one"
             )
         tokenizer.pad_token = tokenizer.eos_token
@@ -138,6 +142,24 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model_name_or_path: str
         )
 
 
+def check_whole_model(name: str, missing: Collection[str], purpose: str) -> None:
+    """Raises ConfigurationError if weights of a model are not in its checkpoint, but random.
+
+    Example:
+        >>> check_whole_model("my-encoder", {"lm_head.weight"}, "write texts")
+        Traceback (most recent call last):
+            ...
+        hf_stabilizer.errors.ConfigurationError: 'my-encoder' cannot write texts: its checkpoint
+        lacks 1 of the weights, lm_head.weight for instance; name a model that was trained to write
+        texts
+    """
+    if missing:
+        raise ConfigurationError(
+            f"{name!r} cannot {purpose}: its checkpoint lacks {len(missing)} of the weights, "
+            f"{sorted(missing)[0]} for instance; name a model that was trained to {purpose}"
+        )
+
+
 def _check_kind(task: str, config: PreTrainedConfig, model_name_or_path: str) -> None:
     """Refuses a model that cannot learn the task, or, worse, seems to."""
     known = type(config) in auto_class(task)._model_mapping
@@ -168,11 +190,13 @@ def _positions(model_name_or_path: str) -> int:
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or LONGEST)
 
 
-def _cannot_load(what: str, name: str, error: Exception) -> ConfigurationError:
+def _cannot_load(
+    what: str, name: str, error: Exception, *, key: str = "model_name_or_path"
+) -> ConfigurationError:
     is_path = name.startswith((".", "/", "~"))
     reason = "there is no such folder" if is_path and not Path(name).exists() else first_line(error)
     return ConfigurationError(
-        f"no {what} can be loaded from model_name_or_path={name!r}: {reason}; name a "
+        f"no {what} can be loaded from {key}={name!r}: {reason}; name a "
         "folder that `save_pretrained` wrote, a Hub id, or pkg://package/path"
     )
 

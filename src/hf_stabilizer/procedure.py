@@ -66,12 +66,24 @@ def open_procedure(folder: str | Path, kind: str, settings: Mapping[str, Any]) -
         >>> open_procedure(folder, "pretrain", {"seed": 1}).outcome
         {'perplexity': 3.5}
     """
+    folder, asked = Path(folder), Procedure(kind, _plain(settings))
+    there = check_procedure(folder, kind, settings)
+    if there is None:
+        _write(asked, folder)
+    return there or asked
+
+
+def check_procedure(folder: str | Path, kind: str, settings: Mapping[str, Any]) -> Procedure | None:
+    """Returns the record of the same procedure begun before, if there is one; writes nothing.
+
+    Raises:
+        StudyError: The folder holds another procedure, or other files.
+    """
     folder = Path(folder)
     check_folder(folder, key="output_dir")
-    asked = Procedure(kind, _plain(settings))
     there = read_procedure(folder)
     if there is not None:
-        _check_same(there, asked, folder)
+        _check_same(there, Procedure(kind, _plain(settings)), folder)
         return there
     strangers = [path.name for path in folder.glob("*") if not path.name.startswith(".")]
     if strangers:
@@ -79,8 +91,7 @@ def open_procedure(folder: str | Path, kind: str, settings: Mapping[str, Any]) -
             f"{str(folder)!r} holds other files ({', '.join(sorted(strangers)[:3])}) and no "
             f"{kind}; name a new or an empty folder"
         )
-    _write(asked, folder)
-    return asked
+    return None
 
 
 def read_procedure(folder: str | Path) -> Procedure | None:

@@ -18,9 +18,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_stabilizer.augmentation.keeping import (
+    held_out_texts,
+    judge,
+    note_of,
+    nothing_changed,
+    writes_anew,
+)
 from hf_stabilizer.augmentation.mixing import MixRows
 from hf_stabilizer.augmentation.technique import Technique, draw_of
-from hf_stabilizer.data.near_duplicates import check_threshold, near_duplicates
+from hf_stabilizer.data.near_duplicates import check_threshold
 from hf_stabilizer.data.splits import Splits
 from hf_stabilizer.errors import LAST_SEED, ConfigurationError, DataError, check_whole
 from hf_stabilizer.records import write_atomically
@@ -54,7 +61,9 @@ def augment(
     question of multiple-choice, not its choices). What becomes of a row depends on the seed, the
     technique, the number of the copy and its place alone. Rows that came out nearly like a
     validation or test row are left out, unless they are their source row unchanged. With rate 0
-    the copies are equal to their sources, letter by letter.
+    the copies are equal to their sources, letter by letter. But where a model writes texts anew
+    (`BackTranslate`, `Summarize`), rows that come back as they were, but for case, white space and
+    punctuation, would be mere repetition: they are not added, and counted in the notes.
 
     Args:
         splits: What `load_splits` returned.
@@ -73,7 +82,7 @@ def augment(
 
     Raises:
         ConfigurationError: A value is out of range, or a technique does not fit the rows.
-        DataError: No row is left.
+        DataError: No row is left, or a technique that writes texts anew has changed none.
 
     Example:
         >>> import pandas as pd, tempfile
@@ -89,17 +98,21 @@ def augment(
         (True, 'delete')
     """
     check_augmentation(splits, techniques, copies=copies, seed=seed, threshold=threshold)
-    held_out = _held_out_texts(splits)
+    held_out = held_out_texts(splits)
     parts, notes = [], []
     if keep_originals:
         parts.append(_with_provenance(splits.train, None, list(range(len(splits.train)))))
     for technique in techniques:
+        same = 0
         for copy in range(1, copies + 1):
             changed = _changed(splits, technique, copy, seed, folder)
-            kept, unchanged = _far(splits, changed, held_out, threshold)
+            found = judge(splits, changed, held_out, technique, threshold=threshold)
             part = _with_provenance(changed, technique.name, list(range(len(changed))))
-            parts.append(part.select(kept))
-            notes.append(_note(technique.name, copy, len(changed), len(kept), unchanged))
+            parts.append(part.select(found.kept))
+            notes.append(note_of(technique, copy, found))
+            same += found.unchanged
+        if writes_anew(technique) and same == copies * len(splits.train):
+            raise nothing_changed(technique, len(splits.train))
     return _joined(splits, parts, notes)
 
 
@@ -243,36 +256,6 @@ def _changed(
         new_fingerprint=f"augmented-{draw_of(technique.settings, copy, seed).getrandbits(64):x}",
         desc=technique.name,
     )
-
-
-def _row_texts(splits: Splits, rows: Dataset) -> list[str]:
-    columns = [list(rows[name]) for name in (*splits.text_columns, *splits.choice_columns)]
-    return ["\n".join(map(str, row)) for row in zip(*columns, strict=True)]
-
-
-def _held_out_texts(splits: Splits) -> list[str]:
-    """Texts of the rows that choose and judge: none of them may come in by the way of a change."""
-    test = [] if splits.test is None else _row_texts(splits, splits.test)
-    return _row_texts(splits, splits.validation) + test
-
-
-def _far(
-    splits: Splits, changed: Dataset, held_out: list[str], threshold: float
-) -> tuple[list[int], int]:
-    """Returns the places of the rows that may stay, and how many are as they were."""
-    texts, sources = _row_texts(splits, changed), _row_texts(splits, splits.train)
-    near = {i for i, _, _ in near_duplicates(texts, held_out, threshold=threshold)}
-    same = [text == source for text, source in zip(texts, sources, strict=True)]
-    return [at for at in range(len(texts)) if same[at] or at not in near], sum(same)
-
-
-def _note(name: str, copy: int, made: int, kept: int, unchanged: int) -> str:
-    said = f"{name}, copy {copy}: {kept} rows"
-    if made > kept:
-        said += f"; {made - kept} that came out nearly like a validation or test row are left out"
-    if unchanged:
-        said += f"; {unchanged} came out as they were"
-    return said
 
 
 def _with_provenance(rows: Dataset, name: str | None, sources: list[int]) -> Dataset:

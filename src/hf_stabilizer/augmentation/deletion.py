@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from hf_stabilizer.augmentation.technique import check_rate, words_of
+from hf_stabilizer.augmentation.technique import Rated, words_of
 
 
 @dataclass(frozen=True)
-class DeleteWords:
+class DeleteWords(Rated):
     """Deletes each word of a text with the probability `rate`; one at least is left.
 
     Source: Wei and Zou, "EDA: Easy Data Augmentation Techniques for Boosting Performance on Text
@@ -26,23 +24,9 @@ class DeleteWords:
     """Chance of each word, in [0, 1]; 0 leaves texts as they are."""
 
     name = "delete"
-    is_slow = False
 
-    def __post_init__(self) -> None:
-        check_rate(self.rate)
-
-    @property
-    def settings(self) -> dict[str, Any]:  # Any: plain values
-        """All that decides what it does."""
-        return {"method": self.name, **asdict(self)}
-
-    def __call__(
-        self, texts: Sequence[str], partners: Sequence[str], draws: Sequence[random.Random]
-    ) -> list[str]:
-        """Returns the shorter texts."""
-        return [self._shorter(text, draw) for text, draw in zip(texts, draws, strict=True)]
-
-    def _shorter(self, text: str, draw: random.Random) -> str:
+    def changed(self, text: str, partner: str, draw: random.Random) -> str:
+        """Returns the shorter text."""
         words = words_of(text)
         if not text.strip():
             return text

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from hf_stabilizer.augmentation.technique import check_rate
+from hf_stabilizer.augmentation.technique import Rated
 from hf_stabilizer.augmentation.tokens import masking_tokenizer, windows_of, with_spans_replaced
 
 
 @dataclass(frozen=True)
-class MaskTokens:
+class MaskTokens(Rated):
     """Writes the tokenizer's mask in place of each token with the probability `rate`.
 
     The text holds the mask as a word, e.g. "[MASK]", which the same tokenizer reads as its mask
@@ -28,16 +27,10 @@ class MaskTokens:
     """Chance of each token, in [0, 1]; 0 leaves texts as they are."""
 
     name = "mask"
-    is_slow = False
 
     def __post_init__(self) -> None:
-        check_rate(self.rate)
+        super().__post_init__()
         masking_tokenizer(self.model)
-
-    @property
-    def settings(self) -> dict[str, Any]:  # Any: plain values
-        """All that decides what it does."""
-        return {"method": self.name, **asdict(self)}
 
     def __call__(
         self, texts: Sequence[str], partners: Sequence[str], draws: Sequence[random.Random]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from hf_stabilizer.augmentation.technique import check_rate, words_of
+from hf_stabilizer.augmentation.technique import Rated, words_of
 from hf_stabilizer.errors import check_choice
 
 HOW = ("append", "halves")
 
 
 @dataclass(frozen=True)
-class MixRows:
+class MixRows(Rated):
     """Joins the text of a row with that of another row of the same label.
 
     Labels stay what they are, as both have one; a text whose label no other row has stays as it is.
@@ -33,27 +31,15 @@ class MixRows:
     half of those of the other, which keeps the length."""
 
     name = "mix"
-    is_slow = False
 
     def __post_init__(self) -> None:
-        check_rate(self.rate)
+        super().__post_init__()
         check_choice(self.how, HOW, name="how")
 
-    @property
-    def settings(self) -> dict[str, Any]:  # Any: plain values
-        """All that decides what it does."""
-        return {"method": self.name, **asdict(self)}
-
-    def __call__(
-        self, texts: Sequence[str], partners: Sequence[str], draws: Sequence[random.Random]
-    ) -> list[str]:
-        """Returns the mixed texts."""
-        return [
-            self._mixed(text, partner) if draw.random() < self.rate and text != partner else text
-            for text, partner, draw in zip(texts, partners, draws, strict=True)
-        ]
-
-    def _mixed(self, text: str, partner: str) -> str:
+    def changed(self, text: str, partner: str, draw: random.Random) -> str:
+        """Returns the mixed text."""
+        if draw.random() >= self.rate or text == partner:
+            return text
         if self.how == "append":
             return f"{text} {partner}"
         mine, its = words_of(text), words_of(partner)

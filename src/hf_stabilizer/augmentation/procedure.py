@@ -9,22 +9,31 @@ OUTPUT/study/             both recipes over the same seeds, where runs are asked
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_stabilizer.augmentation.augmenting import AUGMENTED_BY, augment, check_augmentation
-from hf_stabilizer.augmentation.technique import Technique, draw_of
+from hf_stabilizer.augmentation.augmenting import (
+    AUGMENTED_BY,
+    SOURCE_ROW,
+    augment,
+    check_augmentation,
+)
+from hf_stabilizer.augmentation.keeping import UnchangedError
+from hf_stabilizer.augmentation.technique import Technique
 from hf_stabilizer.control_study import (
     EQUAL,
     check_countable,
+    check_runs,
     compare_with_control,
     equal_steps,
     write_recipe,
 )
 from hf_stabilizer.data import Splits, load_splits, write_splits
-from hf_stabilizer.errors import check_choice, check_whole
+from hf_stabilizer.data.row_marks import mark_of_rows
+from hf_stabilizer.errors import check_choice
 from hf_stabilizer.procedure import open_procedure
 
 if TYPE_CHECKING:
@@ -46,16 +55,20 @@ class AugmentationPlan:
 
     train_rows: int
     """Training rows that there are."""
+    total_rows: int
+    """Training rows that there will be; at most, where a model has to work."""
     new_rows: int
-    """Rows that will be made of them, at most."""
+    """Changed rows among them."""
+    left_out: int
+    """Rows that come out nearly like a validation or test row, of the techniques without model."""
     model_texts: int
     """Texts among them that a model has to write or fill in, at most."""
     runs: int
     """Training runs of the study, both recipes together."""
     examples: tuple[tuple[str, str, str], ...]
-    """Technique, text before, text after, for the first training rows."""
+    """Technique, text before, text after, for the first rows that stay in, changed ones first."""
     notes: tuple[str, ...]
-    """What was guessed about the rows."""
+    """What was guessed about the rows, and what comes of each technique without model."""
 
 
 @dataclass(frozen=True)
@@ -82,31 +95,67 @@ def plan_augmentation(
     *,
     copies: int = 1,
     seed: int = 0,
+    keep_originals: bool = True,
+    threshold: float = 0.8,
     runs: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> AugmentationPlan:
-    """Returns what `augment_data` would do, with examples, and writes nothing."""
+    """Returns what `augment_data` would do, with examples, and writes nothing.
+
+    Techniques without a model are carried out, so their rows are counted, not guessed; those with
+    one work on the first training rows alone.
+
+    Raises:
+        ConfigurationError, DataError: As `augment_data` raises them.
+    """
     from hf_stabilizer.configuration import load_configuration
 
-    check_whole(copies, "1 or more", name="copies", least=1)
+    check_runs(runs)
     splits = _load(load_configuration(config, overrides=overrides))
+    check_augmentation(splits, techniques, copies=copies, seed=seed, threshold=threshold)
+    options: dict[str, Any] = {"seed": seed, "threshold": threshold}
+    quick = [one for one in techniques if not one.is_slow]
+    slow = [one for one in techniques if one.is_slow]
+    done = splits
+    if quick:
+        # Without the originals nothing may be left, unless models add to it.
+        keep = keep_originals or bool(slow)
+        done = augment(splits, quick, copies=copies, keep_originals=keep, **options)
+    samples = [done] if quick else []
+    notes = list(done.notes)
+    for technique in slow:
+        try:
+            samples.append(augment(_first(splits), [technique], copies=1, **options))
+        except UnchangedError as error:  # The run may change others.
+            notes.append(f"of the first rows alone: {error}")
+    kept = sum(name is not None for name in done.train[AUGMENTED_BY]) if quick else 0
     count = len(splits.train)
-    some = augment(
-        _first(splits), techniques, copies=1, seed=seed, keep_originals=False, threshold=1.0
-    ).train
-    column = splits.text_columns[0]
-    examples = tuple(
-        (row[AUGMENTED_BY], splits.train[row["source_row"]][column], row[column]) for row in some
-    )
-    slow = sum(technique.is_slow for technique in techniques)
+    new = kept + count * copies * len(slow)
     return AugmentationPlan(
         train_rows=count,
-        new_rows=count * copies * len(techniques),
-        model_texts=count * copies * slow * len(splits.text_columns),
+        total_rows=new + count * keep_originals,
+        new_rows=new,
+        left_out=count * copies * len(quick) - kept,
+        model_texts=count * copies * len(slow) * len(splits.text_columns),
         runs=2 * (runs or 0),
-        examples=examples,
-        notes=splits.notes,
+        examples=tuple(_examples(splits, samples)),
+        notes=tuple(notes),
     )
+
+
+def _examples(splits: Splits, samples: Sequence[Splits]) -> Iterator[tuple[str, str, str]]:
+    """Yields the first rows of each technique, before and after; those that are changed first."""
+    column = splits.text_columns[0]
+    originals = list(splits.train[column])
+    for rows in (sample.train for sample in samples):
+        found: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+        for name, source, text in zip(
+            rows[AUGMENTED_BY], rows[SOURCE_ROW], rows[column], strict=True
+        ):
+            if name is not None:
+                found[name].append((name, originals[source], text))
+        for its_rows in found.values():
+            yield from sorted(its_rows, key=lambda row: row[1] == row[2])[:_EXAMPLES]
 
 
 def augment_data(
@@ -137,7 +186,7 @@ def augment_data(
         seed: Seed of the augmentation, in [0, 2^32).
         keep_originals: Whether the training rows themselves stay.
         threshold: Similarity from which a new row is too near to a validation or test row.
-        runs: Runs of each recipe in the study, 1 or more; None: no study.
+        runs: Runs of each recipe in the study, 2 or more; None or 0: no study.
         equal: What the runs have in common: "steps" scales the epochs of the augmented runs, so
             that more rows are not more training; "epochs" lets them train longer.
         overrides: Configuration keys that beat the file.
@@ -146,17 +195,17 @@ def augment_data(
 
     Raises:
         ConfigurationError: A value is out of range, or the task has no rows of plain texts.
-        DataError: The rows are not as the configuration says.
+        DataError: The rows are not as the configuration says, or a technique that writes texts
+            anew (`BackTranslate`, `Summarize`) has changed none.
         StudyError: The folder holds something else.
     """
     from hf_stabilizer.configuration import load_configuration
 
     check_choice(equal, EQUAL, name="equal")
-    if runs is not None:
-        check_whole(runs, "1 or more", name="runs", least=1)
+    check_runs(runs)
     folder = Path(output_dir)
     configuration = load_configuration(config, overrides=overrides)
-    if equal == "steps" and runs is not None:
+    if equal == "steps" and runs:
         check_countable(configuration, study.get("launcher"))
     splits = _load(configuration)
     check_augmentation(splits, techniques, copies=copies, seed=seed, threshold=threshold)
@@ -168,7 +217,7 @@ def augment_data(
         "keep_originals": keep_originals,
         "threshold": threshold,
         "equal": equal,
-        "rows": _rows_mark(splits),
+        "rows": mark_of_rows(splits.train, splits.validation, splits.test),
     }
     record = open_procedure(folder, KIND, settings)
     keys = write_splits(splits, folder / "data")
@@ -187,7 +236,7 @@ def augment_data(
     paths = _write_recipes(folder, keys, more, techniques, equal)
     rows = _counted(richer)
     found = None
-    if runs is not None:
+    if runs:
         found = compare_with_control(
             config, control=keys, treated={"augmented": more}, folder=folder / "study",
             overrides=overrides, runs=runs, console=console, **study,
@@ -212,13 +261,6 @@ def _first(splits: Splits) -> Splits:
     few = min(_EXAMPLES, len(splits.train))
     groups = None if splits.groups is None else splits.groups[:few]
     return replace(splits, train=splits.train.select(range(few)), groups=groups)
-
-
-def _rows_mark(splits: Splits) -> str:
-    """A mark of all rows: a file that has changed, one that judges too, is another procedure."""
-    parts = (splits.train, splits.validation, splits.test)
-    told = [None if rows is None else rows.to_dict() for rows in parts]
-    return f"{draw_of(*told).getrandbits(64):x}"
 
 
 def _augmented_keys(richer: Splits, folder: Path, keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hf_stabilizer.augmentation.technique import check_rate, check_whole_model
+from hf_stabilizer.augmentation.technique import Rated
 from hf_stabilizer.augmentation.tokens import (
     Window,
     masking_tokenizer,
@@ -25,6 +25,7 @@ from hf_stabilizer.augmentation.tokens import (
     with_spans_replaced,
 )
 from hf_stabilizer.errors import ConfigurationError, check_choice, check_whole, first_line
+from hf_stabilizer.models import check_whole_model
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,7 @@ _WINDOWS = 32  # Windows in a batch.
 
 
 @dataclass(frozen=True)
-class ReplaceTokens:
+class ReplaceTokens(Rated):
     """Replaces each token with the probability `rate` by another that the model expects there.
 
     A replacement is never the token itself, never special, has letters or digits as the token had,
@@ -59,16 +60,11 @@ class ReplaceTokens:
     is_slow = True
 
     def __post_init__(self) -> None:
-        check_rate(self.rate)
+        super().__post_init__()
         check_whole(self.top_k, "1 or more", name="top_k", least=1)
         check_choice(self.how, HOW, name="how")
         masking_tokenizer(self.model)
         _masked_model(self.model)
-
-    @property
-    def settings(self) -> dict[str, Any]:  # Any: plain values
-        """All that decides what it does."""
-        return {"method": self.name, **asdict(self)}
 
     def __call__(
         self, texts: Sequence[str], partners: Sequence[str], draws: Sequence[random.Random]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from hf_stabilizer.augmentation.technique import check_whole_model
 from hf_stabilizer.errors import ConfigurationError, first_line
+from hf_stabilizer.models import check_whole_model, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -27,7 +27,6 @@ def load_seq2seq(name: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     from transformers import AutoModelForSeq2SeqLM
 
     from hf_stabilizer.data import resolve_location
-    from hf_stabilizer.models import load_tokenizer
 
     location = resolve_location(name)
     try:
@@ -40,7 +39,7 @@ def load_seq2seq(name: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
             "as a Marian or T5 checkpoint"
         ) from error
     check_whole_model(name, loaded["missing_keys"], "write texts")
-    tokenizer = load_tokenizer(location)
+    tokenizer = load_tokenizer(location, key="model")
     known = len(model.get_input_embeddings().weight)
     if len(tokenizer) > known:
         raise ConfigurationError(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from hf_stabilizer.augmentation.technique import check_rate, words_of
+from hf_stabilizer.augmentation.technique import Rated, words_of
 
 
 @dataclass(frozen=True)
-class SwapWords:
+class SwapWords(Rated):
     """Chooses each word with the probability `rate`, and moves the chosen ones round by one.
 
     Every chosen word stands in the place of another one afterwards; a single chosen one stays.
@@ -30,23 +28,9 @@ class SwapWords:
     """Chance of each word, in [0, 1]; 0 leaves texts as they are."""
 
     name = "swap"
-    is_slow = False
 
-    def __post_init__(self) -> None:
-        check_rate(self.rate)
-
-    @property
-    def settings(self) -> dict[str, Any]:  # Any: plain values
-        """All that decides what it does."""
-        return {"method": self.name, **asdict(self)}
-
-    def __call__(
-        self, texts: Sequence[str], partners: Sequence[str], draws: Sequence[random.Random]
-    ) -> list[str]:
-        """Returns the texts in another order."""
-        return [self._swapped(text, draw) for text, draw in zip(texts, draws, strict=True)]
-
-    def _swapped(self, text: str, draw: random.Random) -> str:
+    def changed(self, text: str, partner: str, draw: random.Random) -> str:
+        """Returns the text in another order."""
         begins = len(text) - len(text.lstrip())
         pieces = words_of(text[begins:])
         words = [piece.rstrip() for piece in pieces]

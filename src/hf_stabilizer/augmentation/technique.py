@@ -1,5 +1,9 @@
 """What is a technique of augmentation? A function from texts to texts, with its own random draws.
 
+    class DeleteWords(Rated):     its settings are its fields, `rate` among them
+        def changed(...)          one text, its partner and its draws -> the changed text
+        def __call__(...)         in its place, where a model works on many texts at once
+
 Each text gets a generator that is seeded by (seed, technique, copy, row, column) alone, so what
 becomes of it depends neither on its neighbours, nor on batches, nor on processes.
 """
@@ -8,8 +12,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Collection, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from hf_stabilizer.errors import ConfigurationError
 
@@ -46,6 +51,73 @@ class Technique(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Rated:
+    """What the techniques here share: a rate that is checked, settings, and texts one by one.
+
+    A subclass is a frozen dataclass that names itself and has a field `rate`, in [0, 1]; 0 leaves
+    texts as they are.
+
+    Raises:
+        ConfigurationError: The rate is no probability.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Shout(Rated):
+        ...     rate: float = 1.0
+        ...     name = "shout"
+        ...     def changed(self, text, partner, draw):
+        ...         return text.upper() if draw.random() < self.rate else text
+        >>> Shout()(["good"], [""], [random.Random(0)]), Shout().settings
+        (['GOOD'], {'method': 'shout', 'rate': 1.0})
+    """
+
+    name: ClassVar[str]
+    is_slow: ClassVar[bool] = False
+    rewrites: ClassVar[bool] = False
+    """Whether a model writes whole texts anew: rows that come back as they were are not added."""
+
+    def __post_init__(self) -> None:
+        check_rate(self.settings["rate"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what it does."""
+        return {"method": self.name, **asdict(self)}
+
+    def __call__(
+        self, texts: Sequence[str], partners: Sequence[str], draws: Sequence[random.Random]
+    ) -> list[str]:
+        """Returns the changed texts."""
+        return [
+            self.changed(text, partner, draw)
+            for text, partner, draw in zip(texts, partners, draws, strict=True)
+        ]
+
+    def changed(self, text: str, partner: str, draw: random.Random) -> str:
+        """Returns one text changed; not called where `__call__` works on many texts at once."""
+        raise NotImplementedError(f"{type(self).__name__} must define changed or __call__")
+
+
+def change_chosen(
+    texts: Sequence[str],
+    draws: Sequence[random.Random],
+    rate: float,
+    write: Callable[[list[str], Sequence[random.Random]], list[str]],
+) -> list[str]:
+    """Has each text written anew with the probability `rate`; where nothing is written it stays.
+
+    Example:
+        >>> draws = [random.Random(0), random.Random(1)]
+        >>> change_chosen(["a", "b"], draws, 0.5, lambda some, _: [one * 2 for one in some])
+        ['a', 'bb']
+    """
+    chosen = [at for at, draw in enumerate(draws) if draw.random() < rate]
+    written = write([texts[at] for at in chosen], [draws[at] for at in chosen])
+    new = {at: text for at, text in zip(chosen, written, strict=True) if text}
+    return [new.get(at, text) for at, text in enumerate(texts)]
+
+
 def draw_of(*parts: object) -> random.Random:
     """Returns random numbers that depend on these parts alone.
 
@@ -60,15 +132,6 @@ def check_rate(rate: float) -> None:
     """Raises ConfigurationError unless the rate is a probability."""
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
         raise ConfigurationError(f"rate must be in [0, 1], got {rate!r}")
-
-
-def check_whole_model(name: str, missing: Collection[str], purpose: str) -> None:
-    """Raises ConfigurationError if weights of a model are not in its checkpoint, but random."""
-    if missing:
-        raise ConfigurationError(
-            f"{name!r} cannot {purpose}: its checkpoint lacks {len(missing)} of the weights, "
-            f"{sorted(missing)[0]} for instance; name a model that was trained to {purpose}"
-        )
 
 
 def words_of(text: str) -> list[str]:

@@ -35,7 +35,7 @@ def masking_tokenizer(model_name_or_path: str) -> PreTrainedTokenizerBase:
     from hf_stabilizer.data import resolve_location
     from hf_stabilizer.models import load_tokenizer
 
-    tokenizer = load_tokenizer(resolve_location(model_name_or_path))
+    tokenizer = load_tokenizer(resolve_location(model_name_or_path), key="model")
     if tokenizer.mask_token is None:
         raise ConfigurationError(
             f"the tokenizer of {model_name_or_path!r} has no mask token; name a masked language "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hf_stabilizer.cli.parsing import AddCommand
 from hf_stabilizer.cli.speaking import speak_plainly, without_secrets
 from hf_stabilizer.cli.study_options import add_control_options, engine_options
-from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.errors import LAST_SEED, ConfigurationError, check_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,10 +89,13 @@ def _add_models(augment: argparse.ArgumentParser) -> None:
 def _augment(args: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from hf_stabilizer.data.near_duplicates import check_threshold
     from hf_stabilizer.recipes import read_yaml
 
-    speak_plainly()
     _check_used(args)
+    check_threshold(args.similarity, name="--similarity")
+    check_whole(args.augment_seed, "in [0, 2^32)", name="--augment-seed", most=LAST_SEED)
+    speak_plainly()
     values = read_yaml(Path(args.config))
     techniques = _techniques(args, {**values, **args.overrides})
     console = Console()
@@ -122,7 +125,9 @@ def _augment(args: argparse.Namespace) -> None:
         command=shlex.join(["hf-stabilizer", *without_secrets(args.argv)]),
     )
     for note in done.notes:
-        print(note)
+        print(f"note: {note}")
+    each = ", ".join(f"{name} {count}" for name, count in done.rows.items())
+    print(f"{sum(done.rows.values())} training rows: {each}")
     if done.study is not None:
         print_study(done.study, console)
         print(f"\nReport: {done.folder / 'study' / 'report.html'}")
@@ -149,6 +154,8 @@ def _show_plan(args: argparse.Namespace, techniques: list[Technique], console: C
         techniques,
         copies=args.copies,
         seed=args.augment_seed,
+        keep_originals=not args.without_originals,
+        threshold=args.similarity,
         runs=args.runs,
         overrides=args.overrides,
     )
@@ -156,7 +163,8 @@ def _show_plan(args: argparse.Namespace, techniques: list[Technique], console: C
         print(f"note: {note}")
     for name, before, after in plan.examples:
         console.print(Text(f"{name}: {before!r}\n  -> {after!r}"))
-    print(f"{plan.train_rows} training rows would become {_total(args, plan)}, at most")
+    most = ", at most" if plan.model_texts else ""
+    print(f"{plan.train_rows} training rows would become {plan.total_rows}{most}")
     if plan.model_texts:
         print(f"models would work on {plan.model_texts} texts")
     if plan.runs:
@@ -164,29 +172,26 @@ def _show_plan(args: argparse.Namespace, techniques: list[Technique], console: C
     print("Nothing was written.")
 
 
-def _total(args: argparse.Namespace, plan: Any) -> int:  # Any: an AugmentationPlan
-    kept = 0 if args.without_originals else int(plan.train_rows)
-    return kept + int(plan.new_rows)
-
-
 def _techniques(args: argparse.Namespace, values: Mapping[str, Any]) -> list[Technique]:
     """Returns the techniques that are named.
 
     Raises:
-        ConfigurationError: One needs a model, and none is named.
+        ConfigurationError: One needs a model, and none is named, or it is nowhere.
     """
     from hf_stabilizer import augmentation as a
+    from hf_stabilizer.locations import check_presence
 
     rate = {} if args.rate is None else {"rate": args.rate}
 
     def model(key: str, default: Any = None) -> str:
-        named = getattr(args, key) or default
-        if not named:
-            option = key.replace("_", "-")
+        given, option = getattr(args, key), f"--{key.replace('_', '-')}"
+        if not (given or default):
             raise ConfigurationError(
-                f"--method {' '.join(args.method)} needs a model; name it with --{option}"
+                f"--method {' '.join(args.method)} needs a model; name it with {option}"
             )
-        return str(named)
+        named = str(given or default)
+        check_presence(named, key=option if given else "model_name_or_path")
+        return named
 
     own = values.get("model_name_or_path")
     makers: dict[str, Callable[[], Technique]] = {

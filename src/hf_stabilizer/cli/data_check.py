@@ -8,10 +8,17 @@ from pathlib import Path
 
 from hf_stabilizer.cli.parsing import AddCommand
 
+_EPILOG = """\
+Keys about rows (--text-columns, --label-column, --filter, ...), --task, and --model-name-or-path,
+whose tokenizer then counts tokens, with --max-length, can be given as --key value behind these
+options; they beat those of the file.
+"""
+
 
 def add(command: AddCommand) -> None:
     """Adds `data check`."""
     check = command("check", _check, "Look for what makes rows unfit to learn from.")
+    check.epilog = _EPILOG
     check.add_argument(
         "source", metavar="FILE_OR_CONFIG",
         help="rows (CSV, TSV, JSON, JSON lines, Parquet), or a YAML configuration: all its splits",
@@ -42,10 +49,12 @@ def add(command: AddCommand) -> None:
 def _check(args: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from hf_stabilizer.data.near_duplicates import check_threshold
     from hf_stabilizer.data_quality import check_rows
     from hf_stabilizer.data_quality.view import print_report
     from hf_stabilizer.records import check_file, check_spares, write_atomically
 
+    check_threshold(args.similarity, name="--similarity")
     if args.output is not None:
         output = Path(args.output)
         check_file(output, key="--output", example="report.json")

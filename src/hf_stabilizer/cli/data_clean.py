@@ -25,10 +25,16 @@ SWITCHES = {
     "drop-duplicates": "of rows with one label and one text keep the first",
 }
 
+_EPILOG = """\
+What the rows are can be given as --key value behind these options: --text-columns,
+--choice-columns, --label-column, --task and --reader-options.
+"""
+
 
 def add(command: AddCommand) -> None:
     """Adds `data clean`."""
     clean = command("clean", _clean, "Clean the texts and rows of a file, as far as is chosen.")
+    clean.epilog = _EPILOG
     clean.add_argument("file", metavar="FILE", help="rows: CSV, TSV, JSON, JSON lines or Parquet")
     clean.add_argument(
         "--output", metavar="CLEAN",
@@ -83,7 +89,9 @@ def _clean(args: argparse.Namespace) -> None:
     for note in cleaned.notes:
         print(f"note: {note}", file=sys.stderr)
     _print(cleaned)
-    if output is not None and not args.dry_run:
+    if args.dry_run:
+        print("Nothing was written.")
+    elif output is not None:
         _write(_as_they_stood(cleaned, args.file, output, options), output, args)
 
 
@@ -151,7 +159,9 @@ def _other_texts(files: list[str], options: Any, keys: dict[str, Any]) -> list[s
     texts: list[str] = []
     for file in files:
         frame = read_file(file, key="--drop-leaks", options=options).frame
-        read = read_source(frame, plain_labels=True, **keys)
+        # Rows of a test file often have no labels, and need none.
+        its = {key: name for key, name in keys.items() if key != "label_column" or name in frame}
+        read = read_source(frame, plain_labels=True, **its)
         texts += read.parts["rows"].texts
     return texts
 

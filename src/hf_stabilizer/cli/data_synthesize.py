@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_stabilizer.cli.parsing import AddCommand
 from hf_stabilizer.cli.speaking import speak_plainly
 from hf_stabilizer.cli.study_options import add_control_options, engine_options
-from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.errors import LAST_SEED, ConfigurationError, check_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +52,10 @@ def add(command: AddCommand) -> None:
     synthesize.add_argument(
         "--parallel", type=int, default=1, metavar="N", help="questions at a time (default: 1)"
     )
+    synthesize.add_argument(
+        "--retry-refused", action="store_true",
+        help="ask again what the generator refused in an earlier start",
+    )  # fmt: skip
     synthesize.add_argument("--output-dir", help="default: results/NAME-synthesize")
     add_control_options(synthesize)
     synthesize.add_argument("--dry-run", action="store_true", help="show the first question")
@@ -84,10 +88,13 @@ def _add_generator(synthesize: argparse.ArgumentParser) -> None:
 def _synthesize(args: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from hf_stabilizer.data.near_duplicates import check_threshold
     from hf_stabilizer.recipes import read_yaml
     from hf_stabilizer.synthesis.synthesizing import plan_synthesis, synthesize
     from hf_stabilizer.synthesis.view import print_plan, print_synthesis
 
+    check_threshold(args.similarity, name="--similarity")
+    check_whole(args.synthesis_seed, "in [0, 2^32)", name="--synthesis-seed", most=LAST_SEED)
     speak_plainly()
     values = {**read_yaml(Path(args.config)), **args.overrides}
     asking = {
@@ -111,6 +118,7 @@ def _synthesize(args: argparse.Namespace) -> None:
         second_pass=not args.no_second_pass,
         threshold=args.similarity,
         parallel=args.parallel,
+        retry_refused=args.retry_refused,
         runs=args.runs,
         equal=args.equal,
         console=Console(stderr=True),

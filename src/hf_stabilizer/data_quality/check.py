@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from hf_stabilizer.data.near_duplicates import check_threshold
 from hf_stabilizer.data_quality.balance import find_imbalance, find_rare
 from hf_stabilizer.data_quality.mislabelled import find_mislabelled
 from hf_stabilizer.data_quality.repeats import find_leaks, find_repeats
@@ -24,6 +25,10 @@ from hf_stabilizer.data_quality.texts import (
 from hf_stabilizer.errors import MissingDependencyError, check_choice, check_whole
 
 # Any in this module: values of configuration keys.
+NO_LABELS = (
+    "no labels were found, so the texts alone were looked at; if there are some, name their column "
+    "with label_column"
+)
 
 
 def check_rows(
@@ -43,7 +48,7 @@ def check_rows(
     is changed.
 
     Args:
-        source: A frame, a file of rows (CSV, TSV, JSON, JSON lines, Parquet), or a YAML
+        source: A frame, a Dataset, a file of rows (CSV, TSV, JSON, JSON lines, Parquet), or a YAML
             configuration, of which all splits are looked at as `train` would make them, before
             `max_train_rows` and its fellows leave rows out.
         threshold: Least similarity of near duplicates, in (0, 1] (`near_duplicates`).
@@ -69,17 +74,21 @@ def check_rows(
         duplicates (2,)
         conflicting-labels (1, 2)
     """
+    check_threshold(threshold)
     check_whole(rare, "1 or more", name="rare", least=1)
     for kind in ignore:
         check_choice(kind, KINDS, name="ignore")
     read = read_source(source, **keys)
     notes = list(read.columns.notes)
+    if all(rows.labels is None for rows in read.parts.values()):
+        notes.append(NO_LABELS)
     lengths, by_split = measure(read)
-    counts = labels_of(read.parts) if read.task != "text-regression" else {}
+    counts = labels_of(read.parts, read.columns.choices) if read.task != "text-regression" else {}
     found = [
         *_within(read, by_split, threshold),
         *find_leaks(read.parts, threshold=threshold),
-        *find_rare(_labelled(counts), least=rare),
+        # The place of the right choice is no class that is learnt.
+        *([] if read.columns.choices else find_rare(_labelled(counts), least=rare)),
         *find_imbalance(_labelled(counts)),
     ]
     if "mislabelled" not in ignore:
@@ -117,7 +126,7 @@ def _mislabelled(read: Source, out_of_fold: Path | None) -> tuple[list[DataFindi
     labels = [label for label in rows.labels or () if label is not None]
     untold = "mislabelled rows were not looked for"
     if not labels:
-        return [], f"{untold}: there are no labels"
+        return [], f"{untold}, as there are no labels"
     if read.task != "text-classification" or isinstance(labels[0], list):
         return [], f"{untold}: that needs one class for each row"
     try:

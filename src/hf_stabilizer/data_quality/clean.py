@@ -1,10 +1,11 @@
 """How are rows made fit to learn from? What is chosen is done, in a fixed order, and written down.
 
     drop_rows
-    texts      html -> unicode -> whitespace -> lowercase -> stop_words -> stem
+    texts      html, once -> unicode -> whitespace -> lowercase -> stop_words -> stem
     rows       drop_empty -> drop_conflicts -> drop_duplicates -> drop_leaks
 
-Cleaning the result once more with the same options changes nothing (`drop_rows` left out).
+Cleaning the result once more with the same options changes nothing (`drop_rows` left out), but
+that `html` finds what entities have stood for: "&amp;lt;" is "&lt;", then "<".
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any
 
 import pandas as pd
 
+from hf_stabilizer.data.frames import frame_of
 from hf_stabilizer.data.near_duplicates import near_duplicates, normalized
+from hf_stabilizer.data_quality.markup import without_html
 from hf_stabilizer.data_quality.repeats import groups_of_equals, same_label
-from hf_stabilizer.data_quality.report import EXAMPLES, cut
+from hf_stabilizer.data_quality.report import EXAMPLES, cut, cut_at_change
 from hf_stabilizer.data_quality.rows import ReadRows, Source, read_source
 from hf_stabilizer.data_quality.text_steps import (
     TextStep,
@@ -26,7 +29,6 @@ from hf_stabilizer.data_quality.text_steps import (
     until_settled,
     with_single_spaces,
     with_sound_unicode,
-    without_html,
 )
 from hf_stabilizer.errors import ConfigurationError, DataError, check_choice
 
@@ -50,7 +52,7 @@ class CleaningStep:
     dropped: bool
     """Whether it dropped them."""
     examples: tuple[tuple[str, str], ...]
-    """Texts before and after; after is "" where a row was dropped."""
+    """Texts before and after, from where they differ; after is "" where a row was dropped."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def clean_rows(
 
     Args:
         frame: The rows.
-        html: Remove tags of HTML elements, comments, scripts and styles; resolve entities.
+        html: Remove tags of HTML elements, comments, scripts and styles; resolve entities once.
         unicode: Mend wrongly decoded text, remove invisible characters, unify (NFC).
         whitespace: Make each run of white space, line breaks among them, one space.
         lowercase: Make all letters small.
@@ -140,6 +142,7 @@ def clean_rows(
         raise ConfigurationError(f"similarity must be in (0, 1], got {similarity!r}")
     for key in keys:
         check_choice(key, KEYS, name="a key of clean_rows")
+    frame = frame_of(frame, name="frame", or_file=False)
     read = read_source(frame, plain_labels=True, **keys)
     steps = _text_steps(html, unicode, whitespace, lowercase, stop_words, stem)
     work = _Work(frame.reset_index(drop=True), read, _unknown(drop_rows, len(frame)))
@@ -177,7 +180,7 @@ class _Work:
             self.drop("drop_rows", lambda _: [number - 1 for number in drop_rows])
 
     def change(self, steps: dict[str, TextStep]) -> None:
-        """Applies the steps one after the other, all of them again until nothing changes."""
+        """Applies the steps one after the other, all but `html` again until nothing changes."""
         changed: dict[str, dict[int, tuple[str, str]]] = {name: {} for name in steps}
         for column in self.columns:
             for place in self.left:
@@ -237,12 +240,13 @@ def _noting(
         def apply(before: str) -> str:
             after = steps[name](before)
             if after != before:
-                changed[name].setdefault(place, (cut(before), cut(after)))
+                changed[name].setdefault(place, cut_at_change(before, after))
             return after
 
         return apply
 
-    return until_settled([noted(name) for name in steps])(text)
+    text = noted("html")(text) if "html" in steps else text
+    return until_settled([noted(name) for name in steps if name != "html"])(text)
 
 
 def _text_steps(

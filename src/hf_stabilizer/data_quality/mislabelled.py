@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hf_stabilizer.data_quality.report import EXAMPLES, DataFinding, RowExample, cut
+from hf_stabilizer.data_quality.report import EXAMPLES, DataFinding, RowExample, cut, where
 from hf_stabilizer.data_quality.rows import ReadRows
 from hf_stabilizer.errors import DataError, MissingDependencyError, first_line
 
@@ -162,8 +162,8 @@ def _finding(
         best = int(np.argmax(probabilities[suspect]))
         label = (rows.labels or ())[places[suspect]]
         note = f"{label!s}, but {names[best]} at {probabilities[suspect, best]:.0%}"
-        number = rows.numbers[places[suspect]]
-        examples.append(RowExample((f"{split} {number}",), cut(rows.texts[places[suspect]]), note))
+        row = where(split, rows.numbers[places[suspect]])
+        examples.append(RowExample((row,), cut(rows.texts[places[suspect]]), note))
     return DataFinding(
         kind="mislabelled",
         split=split,

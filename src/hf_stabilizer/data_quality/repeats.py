@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from hf_stabilizer.data.near_duplicates import near_duplicates, normalized
-from hf_stabilizer.data_quality.report import EXAMPLES, DataFinding, RowExample, cut
+from hf_stabilizer.data_quality.report import EXAMPLES, DataFinding, RowExample, cut, where
 from hf_stabilizer.data_quality.rows import ReadRows
 
 # Any in this module: labels of whatever kind the task has.
@@ -54,7 +54,7 @@ def _duplicates(split: str, rows: ReadRows, equals: list[list[int]]) -> DataFind
         kind="duplicates",
         split=split,
         count=len(repeats),
-        message=f"{_rows(len(repeats))} repeat an earlier text, but for case, white space and "
+        message=f"{_rows(len(repeats), 'repeat')} an earlier text, but for case, white space and "
         "punctuation",
         remedy="`hf-stabilizer data clean FILE --drop-duplicates` keeps the first of each",
         rows=_numbers(rows, repeats),
@@ -71,7 +71,8 @@ def _near_duplicates(
         kind="near-duplicates",
         split=split,
         count=len(later),
-        message=f"{_rows(len(later))} are nearly an earlier one (similarity {threshold:g} or more)",
+        message=f"{_rows(len(later), 'are', 'is')} nearly an earlier one (similarity {threshold:g} "
+        "or more)",
         remedy=f"`hf-stabilizer data clean FILE --drop-duplicates --similarity {threshold:g}` "
         "keeps the first of those with one label",
         rows=_numbers(rows, later),
@@ -86,7 +87,8 @@ def _conflicts(split: str, rows: ReadRows, groups: list[list[int]]) -> DataFindi
         kind="conflicting-labels",
         split=split,
         count=len(groups),
-        message=f"{len(groups)} texts stand there with different labels, in {_rows(len(places))}",
+        message=f"{len(groups)} {'text stands' if len(groups) == 1 else 'texts stand'} there with "
+        f"different labels, in {len(places)} rows",
         remedy="`hf-stabilizer data clean FILE --drop-conflicts` removes all of their rows; or "
         "settle each label by hand",
         rows=_numbers(rows, places),
@@ -143,7 +145,7 @@ def _leak(
         rows=tuple(sorted({first.numbers[i] for i, _, _ in pairs})),
         examples=tuple(
             RowExample(
-                (f"{one} {first.numbers[i]}", f"{other} {second.numbers[j]}"),
+                (where(one, first.numbers[i]), where(other, second.numbers[j])),
                 cut(second.texts[j]),
                 f"{similarity:.2f} alike",
             )
@@ -176,8 +178,9 @@ def _differ(labels: Sequence[Any], group: list[int]) -> bool:
     return any(not same_label(said[0], other) for other in said[1:])
 
 
-def _rows(count: int) -> str:
-    return f"{count} row{'' if count == 1 else 's'}"
+def _rows(count: int, many: str, one: str | None = None) -> str:
+    """Returns so many rows, and their verb."""
+    return f"1 row {one or many + 's'}" if count == 1 else f"{count} rows {many}"
 
 
 def _numbers(rows: ReadRows, places: Sequence[int]) -> tuple[int, ...]:
@@ -185,5 +188,5 @@ def _numbers(rows: ReadRows, places: Sequence[int]) -> tuple[int, ...]:
 
 
 def _example(split: str, rows: ReadRows, places: Sequence[int], note: str = "") -> RowExample:
-    named = tuple(f"{split} {rows.numbers[place]}" for place in places[:4])
+    named = tuple(where(split, rows.numbers[place]) for place in places[:4])
     return RowExample(named, cut(rows.texts[places[0]]), note)

@@ -11,6 +11,8 @@ SHOWN = 100
 EXAMPLES = 5
 """Examples of a finding at most; the numbers of all its rows are kept."""
 
+ALONE = "rows"
+"""What the rows of a file are called that is no split of a configuration."""
 KINDS = (
     *("empty-texts", "missing-labels", "over-long-texts", "duplicates", "near-duplicates"),
     *("conflicting-labels", "leaks", "near-leaks", "rare-classes", "label-balance"),
@@ -24,7 +26,8 @@ class RowExample:
     """Rows that show what is meant."""
 
     rows: tuple[str, ...]
-    """Split and number of each, e.g. "train 17"; numbers count from 1 below the header."""
+    """Split and number of each, e.g. "train 17", or "row 17" of a file alone; numbers count from 1
+    below the header."""
     text: str
     """The text of the first, cut short."""
     note: str = ""
@@ -88,3 +91,33 @@ def cut(text: str) -> str:
     """
     line = " ".join(text.split())
     return line if len(line) <= SHOWN else line[: SHOWN - 3] + "..."
+
+
+def cut_at_change(before: str, after: str) -> tuple[str, str]:
+    r"""Returns where a text begins to differ, before and after, and what stands around it.
+
+    Example:
+        >>> cut_at_change("a <b>bold</b> move", "a bold move")
+        ('a <b>bold</b> move', 'a bold move')
+        >>> [len(part) for part in cut_at_change("x" * 500 + " y", "x" * 500 + "\n")]
+        [38, 37]
+    """
+    pairs = enumerate(zip(before, after, strict=False))
+    same = next((at for at, (one, other) in pairs if one != other), min(len(before), len(after)))
+    begin = max(0, same - SHOWN // 3)
+    return _excerpt(before, begin), _excerpt(after, begin)
+
+
+def _excerpt(text: str, begin: int) -> str:
+    end = begin + SHOWN
+    return f"{'...' if begin else ''}{text[begin:end]}{'...' if end < len(text) else ''}"
+
+
+def where(split: str, number: int) -> str:
+    """Returns how a row is called.
+
+    Example:
+        >>> where("test", 3), where("rows", 3)
+        ('test 3', 'row 3')
+    """
+    return f"{'row' if split == ALONE else split} {number}"

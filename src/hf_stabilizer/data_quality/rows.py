@@ -17,9 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 from hf_stabilizer.data.arguments import DataArguments
 from hf_stabilizer.data.columns import Columns, choose_columns, require_columns
 from hf_stabilizer.data.division import Part, divide
+from hf_stabilizer.data.frames import frame_of
 from hf_stabilizer.data.labels import missing_labels, read_labels
 from hf_stabilizer.data.reading import Table, select_rows
 from hf_stabilizer.data.splits import SOURCE, SOURCE_ROW, read_tables
+from hf_stabilizer.data_quality.report import ALONE
 from hf_stabilizer.errors import ConfigurationError, DataError, check_choice, did_you_mean
 from hf_stabilizer.recipes import read_yaml
 
@@ -74,9 +76,9 @@ def read_source(
         ConfigurationError: A key is unknown or of the wrong type.
         DataError: A file cannot be read, or a column cannot be told.
     """
-    if isinstance(source, pd.DataFrame):
+    if not isinstance(source, (str, Path)):
         name, values, only = "the rows", dict(keys), True
-        tables = {"train": Table(source.reset_index(drop=True), {}, name)}
+        tables = {"train": Table(frame_of(source).reset_index(drop=True), {}, "the table")}
     else:
         is_config = str(source).endswith((".yaml", ".yml"))
         file = read_yaml(Path(source)) if is_config else {"train_file": str(source)}
@@ -91,7 +93,7 @@ def read_source(
         frame[SOURCE], frame[SOURCE_ROW] = "train", range(len(frame))
         if arguments.filter is not None:
             tables["train"] = select_rows(tables["train"], arguments.filter)
-    columns = _columns(tables["train"].frame, arguments, more["task"])
+    columns = _columns(tables["train"], arguments, more["task"], said="task" in values)
     parts = {
         part: _read(table, columns, "plain" if plain_labels else more["task"])
         for part, table in tables.items()
@@ -99,7 +101,7 @@ def read_source(
     if not only:
         parts = _divided(parts, tables, arguments, more["task"])
     if only:
-        parts = {"rows": parts["train"]}
+        parts = {ALONE: parts["train"]}
     return Source(
         name=name,
         task=more["task"],
@@ -143,16 +145,23 @@ def _typed(key: str, value: Any, wanted: Any) -> Any:
         ) from error
 
 
-def _columns(frame: pd.DataFrame, arguments: DataArguments, task: str) -> Columns:
+def _columns(table: Table, arguments: DataArguments, task: str, *, said: bool) -> Columns:
     """The columns; a file without labels has an empty name for theirs."""
-    frame = frame.drop(columns=[SOURCE, SOURCE_ROW])
+    frame = table.frame.drop(columns=[SOURCE, SOURCE_ROW])
     try:
-        return choose_columns(frame, arguments, task=task)
-    except DataError:
-        if arguments.label_column is not None:
-            raise
+        columns = choose_columns(frame, arguments, task=task)
+    except DataError as error:
         unlabelled = replace(arguments, label_column="")
-        return choose_columns(frame.assign(**{"": ""}), unlabelled, task=task)
+        try:
+            if arguments.label_column is not None:
+                raise
+            return choose_columns(frame.assign(**{"": ""}), unlabelled, task=task)
+        except DataError:
+            more = "" if said else f"; if these are no rows for {task}, name the task with task"
+            raise DataError(f"{error}{more}") from None
+    if columns.label is not None:
+        require_columns(frame, [columns.label], key="label_column", origin=table.origin)
+    return columns
 
 
 def _divided(
@@ -215,7 +224,9 @@ def joined_texts(frame: pd.DataFrame, columns: list[str]) -> tuple[str, ...]:
     """
     for one in columns:
         if any(pd.api.types.is_list_like(cell) for cell in frame[one]):
-            raise DataError(f"column {one!r} holds lists; name a column of texts in text_columns")
+            raise DataError(
+                f"column {one!r} holds lists or mappings; name a column of texts in text_columns"
+            )
     cells = [["" if pd.isna(cell) else str(cell) for cell in frame[one]] for one in columns]
     return tuple(
         "\n".join(row) if all(cell.strip() for cell in row) else ""

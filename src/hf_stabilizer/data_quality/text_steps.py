@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 from hf_stabilizer.errors import ConfigurationError, MissingDependencyError, check_choice
 
 TextStep = Callable[[str], str]
 
-# Elements that stand within a line: their tags go without a trace, all others leave a space.
-_INLINE = "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd mark q s samp small span strike strong sub sup time tt u var wbr"  # noqa: E501
-_BLOCKS = (
-    "address area article aside audio base blockquote body br button canvas caption center col "
-    "colgroup dd details dialog dir div dl dt embed fieldset figcaption figure footer form frame "
-    "frameset h1 h2 h3 h4 h5 h6 head header hgroup hr html iframe img input label legend li link "
-    "main map menu meta nav noscript object ol optgroup option output p param picture pre progress "
-    "rp rt ruby section select source summary svg table tbody td template textarea tfoot th thead "
-    "title tr track ul video"
-)
-_UNSEEN = re.compile(
-    r"<!--.*?-->|<!doctype\b[^>]*>|<(script|style)\b[^>]*>.*?</\1\s*>", re.S | re.I
-)
-_ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
 # Invisible marks; the joiners of emoji and of Persian and Indic scripts stay.
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
@@ -36,26 +20,6 @@ _KEPT = {
     *("no", "nor", "not", "never", "neither", "none", "nobody", "nothing", "nowhere"),
     *("cannot", "cant", "without"),
 }
-
-
-def without_html(text: str) -> str:
-    """Removes tags of known HTML elements, comments, scripts and styles, and resolves entities.
-
-    What only looks like a tag stays, as in "x <y and y> z".
-
-    Example:
-        >>> without_html("<p>Salt &amp; <b>pep</b>per<br/>1 < 2</p>")
-        ' Salt & pepper 1 < 2 '
-    """
-    text = _UNSEEN.sub(" ", text)
-    text = _tags(_INLINE).sub("", text)
-    text = _tags(_BLOCKS).sub(" ", text)
-    return _ENTITY.sub(lambda found: html.unescape(found[0]), text)
-
-
-@cache
-def _tags(names: str) -> re.Pattern[str]:
-    return re.compile(rf"</?(?:{'|'.join(names.split())})(?:[\s/][^<>]*)?>", re.I)
 
 
 def with_sound_unicode(text: str) -> str:
@@ -147,7 +111,8 @@ def stem_step(language: str) -> TextStep:
 def until_settled(steps: Sequence[TextStep]) -> TextStep:
     """Returns the function that applies the steps in order, again until they change nothing.
 
-    So that cleaning what is clean changes nothing: an entity may hide a tag, a stem has a stem.
+    So that cleaning what is clean changes nothing: a stem has a stem. Not for `without_html`, which
+    is done once: what an entity stands for is text, whatever it looks like.
     """
 
     def settle(text: str) -> str:

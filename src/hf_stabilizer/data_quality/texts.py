@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from hf_stabilizer.data_quality.report import EXAMPLES, DataFinding, RowExample, cut
+from hf_stabilizer.data_quality.report import EXAMPLES, DataFinding, RowExample, cut, where
 from hf_stabilizer.data_quality.rows import ReadRows, Source
 
 WORDS = 512
@@ -21,7 +21,8 @@ def find_empty(split: str, rows: ReadRows, columns: Sequence[str]) -> Iterator[D
         condition = " and ".join(f"{column}.str.strip().str.len() > 0" for column in columns)
         yield _finding(
             "empty-texts", split, rows, empty,
-            message=f"{len(empty)} of {len(rows.texts)} rows have no text in one of their columns",
+            message=f"{len(empty)} of {len(rows.texts)} rows {_verb(empty, 'has', 'have')} no text "
+            "in one of the columns",
             remedy="`hf-stabilizer data clean FILE --drop-empty`, or the configuration key "
             f'filter: "{condition}"',
         )  # fmt: skip
@@ -29,7 +30,8 @@ def find_empty(split: str, rows: ReadRows, columns: Sequence[str]) -> Iterator[D
     if missing:
         yield _finding(
             "missing-labels", split, rows, missing,
-            message=f"{len(missing)} of {len(rows.texts)} rows have no label",
+            message=f"{len(missing)} of {len(rows.texts)} rows {_verb(missing, 'has', 'have')} no "
+            "label",
             remedy="give them one, remove them with a filter such as LABEL.notna(), or use them "
             "as unlabelled_file",
         )  # fmt: skip
@@ -59,12 +61,17 @@ def find_over_long(
         unread = sum(lengths[place] - limit for place in long) / max(1, sum(lengths))
         yield _finding(
             "over-long-texts", split, rows, long,
-            message=f"{len(long)} of {len(rows.texts)} rows are longer than {limit} {unit}; "
+            message=f"{len(long)} of {len(rows.texts)} rows {_verb(long, 'is', 'are')} longer than "
+            f"{limit} {unit}; "
             f"{unread:.1%} of all {unit} are beyond it",
             remedy="set max_length, up to what the model can take, or cut the texts where it "
             "matters least",
             notes=[f"{lengths[place]} {unit}" for place in long],
         )  # fmt: skip
+
+
+def _verb(places: Sequence[int], one: str, many: str) -> str:
+    return one if len(places) == 1 else many
 
 
 def longest(model: str, max_length: int | None) -> int:
@@ -115,8 +122,8 @@ def _finding(
         rows=tuple(rows.numbers[place] for place in places),
         examples=tuple(
             RowExample(
-                (f"{split} {rows.numbers[place]}",),
-                cut(rows.texts[place]),
+                (where(split, rows.numbers[place]),),
+                cut(rows.texts[place]) or "(no text)",
                 notes[at] if notes else "",
             )
             for at, place in enumerate(places[:EXAMPLES])
@@ -124,14 +131,17 @@ def _finding(
     )
 
 
-def labels_of(parts: Mapping[str, ReadRows]) -> dict[str, dict[str, int]]:
-    """Returns how many rows each class has, per split."""
+def labels_of(
+    parts: Mapping[str, ReadRows], choices: Sequence[str] = ()
+) -> dict[str, dict[str, int]]:
+    """Returns how many rows each class has, per split; of `choices` how many are right."""
     counts: dict[str, dict[str, int]] = {}
     for split, rows in parts.items():
         counts[split] = {}
         for label in rows.labels or ():
             for name in label if isinstance(label, list) else [label]:
                 if name is not None:
-                    counts[split][str(name)] = counts[split].get(str(name), 0) + 1
+                    told = choices[name] if choices else str(name)
+                    counts[split][told] = counts[split].get(told, 0) + 1
         counts[split] = dict(sorted(counts[split].items()))
     return counts

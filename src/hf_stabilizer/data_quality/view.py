@@ -51,5 +51,6 @@ def _print_examples(report: DataReport, console: Console) -> None:
         for example in finding.examples:
             where = ", ".join(example.rows)
             note = f" ({example.note})" if example.note else ""
-            console.print(Text(f"  {where}{': ' if where else ''}{example.text}{note}"))
-        console.print(Text(f"  remedy: {finding.remedy}", style="cyan"))
+            said = f"  {where}{': ' if where else ''}{example.text}{note}"
+            console.print(Text(said), soft_wrap=True)
+        console.print(Text(f"  remedy: {finding.remedy}", style="cyan"), soft_wrap=True)

@@ -10,7 +10,21 @@ repeats them.
 
 from __future__ import annotations
 
-from hf_stabilizer.synthesis.generators import EndpointGenerator, Generator, LocalGenerator
+from hf_stabilizer.synthesis.generators import (
+    EndpointError,
+    EndpointGenerator,
+    Generator,
+    RefusalError,
+)
+from hf_stabilizer.synthesis.local import LocalGenerator
 from hf_stabilizer.synthesis.synthesizing import Synthesis, synthesize
 
-__all__ = ["EndpointGenerator", "Generator", "LocalGenerator", "Synthesis", "synthesize"]
+__all__ = [
+    "EndpointError",
+    "EndpointGenerator",
+    "Generator",
+    "LocalGenerator",
+    "RefusalError",
+    "Synthesis",
+    "synthesize",
+]

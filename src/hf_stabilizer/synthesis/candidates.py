@@ -10,6 +10,9 @@ from pathlib import Path
 from hf_stabilizer.errors import StudyError
 from hf_stabilizer.records import write_atomically
 
+REFUSED = "refused"
+"""Kind of reason of a question that got no answer, however often it was asked."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -30,7 +33,12 @@ class Candidate:
     row: Mapping[str, str]
     """Texts and answer that were read from it; empty if they could not be."""
     reason: str
-    """Why it was thrown away; "" if it was kept."""
+    """Why it was thrown away; "" if it was kept. "refused: ..." if there was no answer."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the generator would not answer."""
+        return self.reason.startswith(f"{REFUSED}: ")
 
 
 def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:

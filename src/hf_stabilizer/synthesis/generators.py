@@ -1,4 +1,4 @@
-"""Who writes? An endpoint that speaks as OpenAI's does, or a causal language model here.
+"""Who writes? An endpoint that speaks as OpenAI's does, a causal model here, or one's own.
 
 A generator of one's own is anything with a name, its licence and `complete`.
 """
@@ -6,9 +6,7 @@ A generator of one's own is anything with a name, its licence and `complete`.
 from __future__ import annotations
 
 import importlib.util
-import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from hf_stabilizer.errors import (
@@ -20,14 +18,23 @@ from hf_stabilizer.errors import (
 )
 
 if TYPE_CHECKING:
-    from openai import OpenAI
+    from openai import OpenAI, OpenAIError
 
 # Any in this module: JSON, and what transformers returns.
 NOT_STATED = "not stated"
 
 
+# Answers of HTTP to a question that is not liked: malformed, forbidden, too long, unprocessable,
+# for legal reasons. All others say that the endpoint is at fault, or the way it is called.
+_REFUSING = (400, 403, 413, 422, 451)
+
+
 class EndpointError(StabilizerError):
-    """A generator gave no answer."""
+    """A generator gave no answer; nor would it to another question."""
+
+
+class RefusalError(EndpointError):
+    """A generator gave no answer to this question; others it may answer."""
 
 
 class Generator(Protocol):
@@ -49,7 +56,8 @@ class Generator(Protocol):
         """Returns the answer to a conversation, a JSON object that fits the schema if it can.
 
         Raises:
-            EndpointError: There is none.
+            RefusalError: There is none to this question, and there will be none.
+            EndpointError: There is none to any question for now.
         """
         ...
 
@@ -65,7 +73,8 @@ class EndpointGenerator:
         temperature: 0 or more; larger is more varied.
         max_tokens: Longest answer.
         timeout: Seconds to wait for an answer.
-        tries: Times that a question is asked before it is given up.
+        tries: Times that a question is asked before it is given up; with a pause between, longer
+            each time, where the endpoint is down or wants one (5xx, 429).
         structured: Whether the schema is sent along, for endpoints that keep to it.
     """
 
@@ -104,12 +113,25 @@ class EndpointGenerator:
     def complete(
         self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], *, seed: int
     ) -> str:
-        """Asks, again after a pause where there is no answer, and returns the answer.
+        """Asks, again where there is no answer, and returns the answer.
 
         Raises:
-            EndpointError: There was none each time.
+            RefusalError: The question is not liked (HTTP 400, 403, 413, 422, 451), or what came
+                each time was empty, kept back by a filter, or no chat completion.
+            EndpointError: The endpoint is down, or does not know the key or the model.
         """
-        from openai import OpenAIError
+        reason = ""
+        for _ in range(self._tries):
+            answer, reason = self._ask(messages, schema, seed)
+            if not reason:
+                return answer
+        raise RefusalError(f"{reason}, in {self._tries} tries")
+
+    def _ask(
+        self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], seed: int
+    ) -> tuple[str, str]:
+        """Returns the answer, and why it is none, "" if it is one."""
+        from openai import APIStatusError, OpenAIError
 
         form = {"type": "json_schema", "json_schema": {"name": "row", "schema": dict(schema)}}
         try:
@@ -120,19 +142,44 @@ class EndpointGenerator:
                 **cast("Any", {"response_format": form} if self._structured else {}),
                 **cast("Any", self._options),
             )
-        except (OpenAIError, ValueError) as error:  # The latter where JSON breaks off.
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            raise EndpointError(
-                f"the endpoint {self._url!r} gave no answer in {self._tries} tries ({reason}); "
-                "see that it runs and knows the model, then give the same command again"
-            ) from error
+        except ValueError as error:  # JSON that breaks off.
+            return "", f"the endpoint {self._url!r} gave no answer that is JSON ({error})"
+        except APIStatusError as error:
+            if error.status_code in _REFUSING:
+                raise RefusalError(_told(error)) from error
+            raise EndpointError(self._silence(error)) from error
+        except OpenAIError as error:
+            raise EndpointError(self._silence(error)) from error
+        return self._read(answer)
+
+    def _read(self, answer: Any) -> tuple[str, str]:
         try:
-            return str(answer.choices[0].message.content or "")
-        except (AttributeError, IndexError, TypeError) as error:
-            raise EndpointError(
+            choice = answer.choices[0]
+            text = str(choice.message.content or "")
+        except (AttributeError, IndexError, TypeError):
+            return "", (
                 f"the endpoint {self._url!r} answered what is no chat completion ({answer!r:.80}); "
                 "see that the address is that of its API, which mostly ends in /v1"
-            ) from error
+            )
+        if text.strip():
+            return text, ""
+        if getattr(choice.message, "refusal", None):
+            return "", f"refused with the words {str(choice.message.refusal)[:100]!r}"
+        advice = "; raise max_tokens" if choice.finish_reason == "length" else ""
+        return "", f"an empty answer (finish_reason {choice.finish_reason!r}{advice})"
+
+    def _silence(self, error: OpenAIError) -> str:
+        """What is said when the endpoint, not the question, is at fault."""
+        from openai import APIStatusError
+
+        # openai asks again by itself after these, and after lost connections.
+        again = not isinstance(error, APIStatusError) or error.status_code in (408, 409, 429)
+        again = again or getattr(error, "status_code", 0) >= 500
+        tries = f" in {self._tries} tries" if again else ""
+        return (
+            f"the endpoint {self._url!r} gave no answer{tries} ({_told(error)}); see that it runs "
+            f"and knows the model {self.name!r}, then give the same command again"
+        )
 
     def _open(self) -> OpenAI:
         from openai import OpenAI
@@ -148,97 +195,8 @@ class EndpointGenerator:
         return self._client
 
 
-class LocalGenerator:
-    """A causal language model on this machine.
-
-    Args:
-        model_name_or_path: A folder or Hub id.
-        licence: Terms of its output; None: the licence that its model card names.
-        temperature: Above 0; larger is more varied.
-        max_tokens: Longest answer.
-    """
-
-    def __init__(
-        self,
-        model_name_or_path: str,
-        *,
-        licence: str | None = None,
-        temperature: float = 1.0,
-        max_tokens: int = 512,
-    ):
-        from hf_stabilizer.data import resolve_location
-
-        if not temperature > 0:
-            raise ConfigurationError(f"temperature must be above 0, got {temperature!r}")
-        check_whole(max_tokens, "1 or more", name="max_tokens", least=1)
-        self.name = model_name_or_path
-        self._path = resolve_location(model_name_or_path)
-        self.licence = licence or _licence_of(self._path)
-        self._temperature, self._max_tokens = temperature, max_tokens
-        self._parts: tuple[Any, Any] | None = None
-        self._alone = threading.Lock()
-
-    def complete(
-        self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any], *, seed: int
-    ) -> str:
-        """Samples an answer; the same seed gives the same one.
-
-        Raises:
-            EndpointError: The model cannot be loaded.
-        """
-        import torch
-
-        # One at a time: the random numbers are those of the whole process.
-        with self._alone, torch.random.fork_rng(), torch.no_grad():
-            model, tokenizer = self._load()
-            ids = _encoded(tokenizer, messages).to(model.device)
-            torch.manual_seed(seed)
-            written = model.generate(
-                **ids,
-                do_sample=True,
-                temperature=self._temperature,
-                max_new_tokens=self._max_tokens,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        new = written[0, ids["input_ids"].shape[1] :]
-        return str(tokenizer.decode(new, skip_special_tokens=True))
-
-    def _load(self) -> tuple[Any, Any]:
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        from hf_stabilizer.models import load_tokenizer
-
-        if self._parts is None:
-            try:
-                model = AutoModelForCausalLM.from_pretrained(self._path)
-            except (OSError, ValueError, KeyError) as error:
-                raise EndpointError(
-                    f"no causal language model can be loaded from {self.name!r}: "
-                    f"{first_line(error)}"
-                ) from error
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            model.to(device).eval()  # type: ignore[arg-type]  # as transformers decorates `to`
-            self._parts = model, load_tokenizer(self._path)
-        return self._parts
-
-
-def _encoded(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> Any:
-    if tokenizer.chat_template:
-        told = [dict(message) for message in messages]
-        text = tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=True)
-        # The template has written the mark of the beginning already.
-        return tokenizer(text, add_special_tokens=False, return_tensors="pt")
-    text = "\n\n".join(message["content"] for message in messages) + "\n"
-    return tokenizer(text, return_tensors="pt")
-
-
-def _licence_of(path: str) -> str:
-    """The licence that a model card names."""
-    from huggingface_hub import ModelCard
-
-    card = Path(path) / "README.md"
-    if not card.is_file():
-        return NOT_STATED
-    data = ModelCard.load(str(card), ignore_metadata_errors=True).data.to_dict()
-    return str(data.get("license") or NOT_STATED)
+def _told(error: OpenAIError) -> str:
+    said, status = first_line(error), getattr(error, "status_code", None)
+    if said.startswith("<") and status is not None:  # A page for browsers.
+        said = f"Error code: {status}"
+    return f"{type(error).__name__}: {said}"

@@ -10,8 +10,6 @@ OUTPUT/study/                both over the same seeds, where runs are asked for
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,12 +20,14 @@ from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.control_study import (
     EQUAL,
     check_countable,
+    check_runs,
     compare_with_control,
     equal_steps,
     write_recipe,
 )
 from hf_stabilizer.data import Splits, load_splits
 from hf_stabilizer.data.near_duplicates import check_threshold
+from hf_stabilizer.data.row_marks import mark_of_rows
 from hf_stabilizer.errors import (
     LAST_SEED,
     ConfigurationError,
@@ -36,9 +36,9 @@ from hf_stabilizer.errors import (
     check_choice,
     check_whole,
 )
-from hf_stabilizer.procedure import open_procedure
+from hf_stabilizer.procedure import check_procedure, open_procedure
 from hf_stabilizer.synthesis.asking import TRIES, Writer
-from hf_stabilizer.synthesis.candidates import Candidate
+from hf_stabilizer.synthesis.candidates import REFUSED, Candidate
 from hf_stabilizer.synthesis.checks import KEPT
 from hf_stabilizer.synthesis.generators import Generator
 from hf_stabilizer.synthesis.prompts import ANSWER, Ask, Questioner
@@ -65,7 +65,9 @@ class Synthesis:
     asked: int
     """Candidates that were asked for."""
     reasons: Mapping[str, int]
-    """Kind of check that failed -> candidates that it threw away."""
+    """Kind of check that failed -> candidates that it threw away; "refused" had no answer."""
+    refusals: Mapping[str, int]
+    """Why a question got no answer -> how many of them."""
     quality: Quality
     """The rows beside the real ones."""
     recipe: Path
@@ -118,6 +120,7 @@ def synthesize(
     threshold: float = 0.8,
     seed: int = 0,
     parallel: int = 1,
+    retry_refused: bool = False,
     runs: int | None = None,
     equal: str = "steps",
     overrides: Mapping[str, Any] | None = None,
@@ -127,7 +130,9 @@ def synthesize(
     """Has a language model write training rows, keeps those that pass every check, and compares.
 
     What the generator writes depends on its own seed only as far as it keeps to one; what was
-    answered stands in `candidates.jsonl` and is not asked again.
+    answered stands in `candidates.jsonl` and is not asked again. A question that the generator
+    refuses is noted there as well, and the next one is asked. The folder is begun with the first
+    answer: a generator that never answers leaves none behind.
 
     Args:
         config: Path of a YAML file, or a mapping with the same keys; text-classification with one
@@ -144,30 +149,33 @@ def synthesize(
             candidate is a repeat (see `near_duplicates`).
         seed: Draws labels, examples and background, in [0, 2^32).
         parallel: Questions at the same time, for endpoints that take several.
-        runs: Runs with and without in the study, 1 or more; None: no study.
+        retry_refused: Whether questions that were refused in an earlier start are asked again,
+            before any other, as long as rows are wanting.
+        runs: Runs with and without in the study, 2 or more; None or 0: no study.
         equal: What these have in common, "steps" or "epochs".
         overrides: Configuration keys that beat the file.
         console: Where progress is shown; None: nowhere.
         **study: More options of `run_study`: `workers`, `executor`, `first_seed`, ...
 
     Raises:
-        ConfigurationError: A value is out of range, or the task is another.
+        ConfigurationError: A value is out of range, the task is another, or questions and answers
+            do not fit into the context of a `LocalGenerator`.
         DataError: No candidate passes the checks.
-        EndpointError: There is no answer; what was answered is kept, and a second start goes on.
+        EndpointError: There is no answer, or all questions are refused (the first 16 of a start);
+            what was answered is kept, and a second start goes on.
         StudyError: The folder holds something else, or a study of fewer or more rows.
     """
     check_choice(equal, EQUAL, name="equal")
     for name, value in (("rows", rows), ("parallel", parallel)):
         check_whole(value, "1 or more", name=name, least=1)
     check_threshold(threshold)
-    if runs is not None:
-        check_whole(runs, "1 or more", name="runs", least=1)
+    check_runs(runs)
     questioner, splits = _questioner(
         config, overrides, examples=examples, background=background, instruction=instruction,
         seed=seed,
     )  # fmt: skip
     folder, configuration = Path(output_dir), load_configuration(config, overrides=overrides)
-    if equal == "steps" and runs is not None:
+    if equal == "steps" and runs:
         check_countable(configuration, study.get("launcher"))
     settings = {
         "configuration": {k: v for k, v in configuration.recorded.items() if k != "output_dir"},
@@ -180,20 +188,20 @@ def synthesize(
         "threshold": threshold,
         "seed": seed,
         "equal": equal,
-        "rows_read": _mark(splits),
+        "rows_read": mark_of_rows(splits.train, splits.validation, splits.test),
     }
-    record = open_procedure(folder, KIND, settings)
+    check_procedure(folder, KIND, settings)
     writer = Writer(questioner, generator, splits, second_pass=second_pass, threshold=threshold)
-    candidates = writer.write(folder, rows, parallel=parallel, console=console)
+    candidates = writer.write(
+        folder, rows, parallel=parallel, console=console, retry_refused=retry_refused,
+        begin=lambda: open_procedure(folder, KIND, settings),
+    )  # fmt: skip
+    record = open_procedure(folder, KIND, settings)
     kept = [one for one in candidates if one.reason == KEPT][:rows]
     reasons = Counter(one.reason.partition(":")[0] for one in candidates if one.reason)
+    refusals = Counter(_why(one) for one in candidates if one.is_refused)
     if not kept:
-        told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-        raise DataError(
-            f"none of {len(candidates)} candidates passed the checks ({told}); look into "
-            f"{str(folder / 'candidates.jsonl')!r}, and take a larger model, another instruction, "
-            "or second_pass=False"
-        )
+        raise _nothing_kept(candidates, reasons, folder)
     _check_study(folder, len(splits.train) + len(kept))
     keys, more = write_rows(splits, kept, generator, folder)
     if equal == "steps":
@@ -203,9 +211,11 @@ def synthesize(
     comment = f"{len(kept)} rows more, written by {generator.name}; as many {equal} as without."
     write_recipe(folder / "synthetic.yaml", more, comment=comment, source=command)
     quality = _quality(splits, kept, questioner)
-    outcome: dict[str, Any] = {"kept": len(kept), "asked": len(candidates), "reasons": reasons}
+    outcome: dict[str, Any] = {
+        "kept": len(kept), "asked": len(candidates), "reasons": reasons, "refusals": refusals
+    }  # fmt: skip
     found = None
-    if runs is not None:
+    if runs:
         found = compare_with_control(
             config, control=keys, treated={"synthetic": more}, folder=folder / "study",
             runs=runs, overrides=overrides, console=console, **study,
@@ -215,14 +225,24 @@ def synthesize(
         outcome["verdict"] = verdict(found)
     record.ended(folder, **outcome, quality=asdict(quality))
     paths = folder / "synthetic.yaml", folder / "control.yaml"
-    return Synthesis(folder, len(kept), len(candidates), reasons, quality, *paths, found)
+    return Synthesis(folder, len(kept), len(candidates), reasons, refusals, quality, *paths, found)
 
 
-def _mark(splits: Splits) -> str:
-    """A mark of all rows: what was checked against others is another synthesis."""
-    parts = (splits.train, splits.validation, splits.test)
-    told = json.dumps([None if rows is None else rows.to_dict() for rows in parts], default=str)
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+def _why(refused: Candidate) -> str:
+    return refused.reason.removeprefix(f"{REFUSED}: ")
+
+
+def _nothing_kept(
+    candidates: Sequence[Candidate], reasons: Counter[str], folder: Path
+) -> DataError:
+    told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    refused = [one for one in candidates if one.is_refused]
+    last = f"; the last refusal: {_why(refused[-1])}" if refused else ""
+    return DataError(
+        f"none of {len(candidates)} candidates passed the checks ({told}{last}); look into "
+        f"{str(folder / 'candidates.jsonl')!r}, and take a larger model, another instruction, "
+        "or second_pass=False (--no-second-pass)"
+    )
 
 
 def _check_study(folder: Path, rows: int) -> None:

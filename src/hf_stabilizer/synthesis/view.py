@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from hf_stabilizer.synthesis.synthesizing import Synthesis, SynthesisPlan
+
+_SHOWN = 3  # Reasons of refusals that are told.
 
 
 def print_synthesis(done: Synthesis, console: Console) -> None:
@@ -14,6 +18,8 @@ def print_synthesis(done: Synthesis, console: Console) -> None:
     left = ", ".join(f"{reason}: {count}" for reason, count in sorted(done.reasons.items()))
     said = f"{done.kept} rows kept of {done.asked} candidates"
     console.print(f"{said} ({left})" if left else said, markup=False, highlight=False)
+    for line in _refusals(done):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     quality = done.quality
     table = Table(title="written rows beside real ones", title_justify="left", title_style="")
     for name in ("", "real", "written"):
@@ -27,6 +33,16 @@ def print_synthesis(done: Synthesis, console: Console) -> None:
         table.add_row(escape(f"share of {label}"), f"{share:.2f}", f"{written:.2f}")
     console.print(table)
     console.print(f"recipes: {done.control}, {done.recipe}", markup=False, soft_wrap=True)
+
+
+def _refusals(done: Synthesis) -> Iterator[str]:
+    often = sorted(done.refusals.items(), key=lambda one: -one[1])
+    for why, count in often[:_SHOWN]:
+        yield f"  {count} refused: {why}"
+    if done.refusals:
+        others = len(often) - _SHOWN
+        more = f"{others} more reasons stand in {done.folder / 'candidates.jsonl'}; "
+        yield f"  {more if others > 0 else ''}--retry-refused asks these questions again"
 
 
 def print_plan(plan: SynthesisPlan, console: Console) -> None:
