@@ -260,7 +260,7 @@ def test_the_objective_follows_the_model(models: dict[str, Path]) -> None:
         ({"patience": 0}, "patience must be a whole number of evaluations from 1 up, got 0"),
         ({"max_length": 64}, "max_length must be at most 32, the model's own limit, got 64"),
         ({"objective": "mlm+nsp", "packing": True}, "packing=True joins texts"),
-        ({"runs": 1}, "runs=1 makes no comparison"),
+        ({"runs": -1}, "runs must be a whole number of pairs from 1 up, or 0 for none, got -1"),
         ({"training": {"output_dir": "x"}}, "output_dir cannot be set for pre-training"),
         ({"training": {"max_train_rows": 3}}, "max_train_rows is no training key"),
         ({"training": {"lerning_rate": 1}}, "unknown training key 'lerning_rate'; did you mean"),

@@ -44,6 +44,28 @@ def test_a_dry_run_counts_and_writes_nothing(file: Path, capsys: Any) -> None:
     assert set(file.parent.rglob("*")) == files
 
 
+def test_a_dry_run_of_a_hand_over_tells_what_the_hand_over_does(file: Path, capsys: Any) -> None:
+    source = save_model("bert", file.parent / "other", head="none")
+    files = set(file.parent.rglob("*"))
+    words = [str(file), "--from-run", str(source), "--output-dir", str(file.parent / "out")]
+    run(*words, "--dry-run", "--json", "--runs", "2")
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["source"] == str(source)
+    assert plan["new"] == ["classifier.bias", "classifier.weight"]
+    assert min(plan["steps"], plan["seconds_plain"], plan["seconds_handed"]) > 0
+    run(*words, "--dry-run", "--runs", "0")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"{len(plan['body'])} tensors of the body arrive" in shown
+    assert "New: classifier.bias, classifier.weight." in shown
+    assert "Control: none." in shown
+    assert set(file.parent.rglob("*")) == files
+    run(*words, "--runs", "0")
+    record = json.loads((file.parent / "out" / "pretraining.json").read_text("utf-8"))
+    assert (record["body"], record["new"]) == (len(plan["body"]), plan["new"])
+    written = sum(path.stat().st_size for path in (file.parent / "out" / "model").rglob("*"))
+    assert plan["size"] == written
+
+
 def test_a_pre_training_is_told_and_recorded(file: Path, capsys: Any) -> None:
     folder = file.parent / "out"
     words = [str(file), "--output-dir", str(folder), "--whole_word_masking", "--runs", "0", *KEYS]
@@ -68,7 +90,10 @@ def test_a_pre_training_is_told_and_recorded(file: Path, capsys: Any) -> None:
         (["--lerning-rate", "1"], "unknown configuration key 'lerning_rate'; did you mean"),
         (["--hold-out", "0.2"], "unknown option '--hold-out'; did you mean --held-out"),
         (["--json"], "--json shows a dry run to machines; add --dry-run"),
-        (["--from-run", "x", "--dry-run"], "--from-run trains nothing before its control runs"),
+        (["--from-run", "./x", "--dry-run"], "the source './x': there is no such folder"),
+        (["--from-run", "./x"], "the source './x': there is no such folder"),
+        (["--from-run", "x", "--dry-run", "--packing"], "from_run takes a body that is trained"),
+        (["--from-run", "x", "--dry-run", "--learning-rate", "1"], "learning_rate says how to pre"),
         (["--fit-head"], "fit_head cannot be set for pre-training"),
     ],
 )

@@ -7,13 +7,14 @@ for a gain of longer training is none of better rows.
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.errors import ConfigurationError, check_whole
 from hf_stabilizer.records import write_atomically
 
 if TYPE_CHECKING:
@@ -21,10 +22,37 @@ if TYPE_CHECKING:
     from hf_stabilizer.configuration import Configuration
     from hf_stabilizer.studies.study import Study
 
+logger = logging.getLogger(__name__)
 # Any in this module: values of configuration keys, and options of `run_study`.
 CONTROL = "control"
 EQUAL = ("steps", "epochs")
 """What the runs with and without have in common."""
+
+
+def check_runs(runs: int | None, *, may_be_none: bool = True) -> None:
+    """Checks how many pairs of runs are asked for, with and without; of one pair it warns.
+
+    Args:
+        runs: Of each recipe; None: as many as the procedure has by default, which is enough.
+        may_be_none: Whether 0 stands for no comparison at all.
+
+    Raises:
+        ConfigurationError: It is no whole number, or 0 where there is always a control.
+
+    Example:
+        >>> check_runs(-1)
+        Traceback (most recent call last):
+            ...
+        hf_stabilizer.errors.ConfigurationError: runs must be a whole number of pairs from 1 up, or
+        0 for none, got -1
+    """
+    if runs is None:
+        return
+    none = ", or 0 for none" if may_be_none else ""
+    least = 0 if may_be_none else 1
+    check_whole(runs, f"of pairs from 1 up{none}", name="runs", least=least)
+    if runs == 1:
+        logger.warning("runs=1 is one pair, which says nothing of chance; 6 or more can")
 
 
 def check_countable(configuration: Configuration, launcher: str | None) -> None:

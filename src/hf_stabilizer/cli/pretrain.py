@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.cli.parsing import AddCommand
 from hf_stabilizer.cli.speaking import speak_plainly
 from hf_stabilizer.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hf_stabilizer.pretraining import HandOverPlan, PretrainingPlan
 
 _EPILOG = """\
 --key value behind these options: keys of task, model, rows, machine and trackers go to the
@@ -70,12 +74,12 @@ def add(command: AddCommand) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--runs", type=int, default=6, metavar="N",
-        help="control runs from each of both checkpoints, 0 for none (default: 6)",
+        help="control runs from each of both checkpoints, 2 or more, 0 for none (default: 6)",
     )  # fmt: skip
     parser.add_argument("--workers", type=int, help="processes of the control runs")
     parser.add_argument(
         "--dry-run", action="store_true",
-        help="show text, rows, steps and cost; train nothing and write nothing",
+        help="show text, rows, steps and cost, or what a run would hand over; write nothing",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="with --dry-run: for machines")
 
@@ -143,19 +147,30 @@ def _dry_run(args: argparse.Namespace, options: dict[str, Any]) -> None:
 
     from rich.console import Console
 
-    from hf_stabilizer.pretraining import plan_pretraining
-    from hf_stabilizer.pretraining.view import describe_plan
-
-    if args.from_run is not None:
-        raise ConfigurationError(
-            "--from-run trains nothing before its control runs; see "
-            "`hf-stabilizer train CONFIG.yaml --dry-run` for those"
-        )
     with contextlib.redirect_stdout(sys.stderr):
-        plan = plan_pretraining(args.config, runs=args.runs, **options)
+        plan, sentences = _plan(args, options)
     if args.json:
         print(json.dumps(dataclasses.asdict(plan), indent=2))
         return
     console = Console()
-    for sentence in describe_plan(plan):
+    for sentence in sentences:
         console.print(sentence, highlight=False, markup=False)
+
+
+def _plan(
+    args: argparse.Namespace, options: dict[str, Any]
+) -> tuple[PretrainingPlan | HandOverPlan, Iterable[str]]:
+    """Returns what would be done, and the same in sentences."""
+    from hf_stabilizer.pretraining import plan_hand_over, plan_pretraining
+    from hf_stabilizer.pretraining.options import PretrainingOptions
+    from hf_stabilizer.pretraining.running import check_alone
+    from hf_stabilizer.pretraining.view import describe_hand_over, describe_plan
+
+    if args.from_run is None:
+        plan = plan_pretraining(args.config, runs=args.runs, **options)
+        return plan, describe_plan(plan)
+    given = {name: options[name] for name in _OURS}
+    check_alone(PretrainingOptions(**given), options["training"])
+    shared = {name: options[name] for name in ("recipe", "overrides")}
+    taken = plan_hand_over(args.config, args.from_run, runs=args.runs, **shared)
+    return taken, describe_hand_over(taken)

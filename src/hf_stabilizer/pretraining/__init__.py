@@ -11,6 +11,7 @@ Pretraining" (arXiv:2004.10964): what is done here is their task-adaptive pre-tr
 from __future__ import annotations
 
 from hf_stabilizer.pretraining.hand_over import HandOver, HandOverError, hand_over_body
+from hf_stabilizer.pretraining.hand_over_plan import HandOverPlan, plan_hand_over
 from hf_stabilizer.pretraining.language_model import choose_objective
 from hf_stabilizer.pretraining.masking import LanguageModelingCollator
 from hf_stabilizer.pretraining.plan import PretrainingPlan, plan_pretraining
@@ -20,12 +21,14 @@ from hf_stabilizer.pretraining.running import further_pretrain
 __all__ = [
     "HandOver",
     "HandOverError",
+    "HandOverPlan",
     "LanguageModelingCollator",
     "Pretraining",
     "PretrainingPlan",
     "choose_objective",
     "further_pretrain",
     "hand_over_body",
+    "plan_hand_over",
     "plan_pretraining",
     "read_pretraining",
 ]

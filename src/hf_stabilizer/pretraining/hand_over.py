@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.data import resolve_location
 from hf_stabilizer.errors import ConfigurationError, StabilizerError, first_line
+from hf_stabilizer.locations import check_presence
 from hf_stabilizer.models import auto_class, load_tokenizer
 from hf_stabilizer.records import read_run
 from hf_stabilizer.silent_mistakes.checkpoint_names import keep_names
@@ -196,10 +197,8 @@ def hand_over_body(
 
 def move_body(source: str | Path, folder: Path, *, task: str) -> HandOver:
     """Does what `hand_over_body` says, for a task by its name."""
-    place = Path(resolve_location(str(source)))
-    if (place / "model").is_dir():
-        _warn_of_failed(place)
-        place = place / "model"
+    place = source_folder(source)
+    _warn_of_failed(Path(resolve_location(str(source))))
     model = _headless(str(place))
     prefix = f"{model[0].base_model_prefix}."
     unfinished = folder.with_name(f".{folder.name}")
@@ -214,15 +213,37 @@ def move_body(source: str | Path, folder: Path, *, task: str) -> HandOver:
     return arrived
 
 
+def source_folder(source: str | Path) -> Path:
+    """Returns the folder of the model that is meant: of a run that of its model.
+
+    Raises:
+        ConfigurationError: There is no such model.
+    """
+    place = Path(resolve_location(str(source)))
+    place = place / "model" if (place / "model").is_dir() else place
+    if not place.exists():
+        check_presence(str(source), key="the source")
+    elif not (place / "config.json").is_file():
+        raise _no_source(str(place), "there is no config.json in it")
+    try:
+        AutoConfig.from_pretrained(str(place))
+    except (OSError, ValueError, KeyError) as error:
+        raise _no_source(str(place), first_line(error)) from error
+    return place
+
+
+def _no_source(name: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"no model can be loaded from {name!r}: {reason}; name the folder of a run or of a model"
+    )
+
+
 def _headless(name: str) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
     """The body alone, without what the checkpoint did not bring, and without names of classes."""
     try:
         model, info = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigurationError(
-            f"no model can be loaded from {name!r}: {first_line(error)}; name the folder of a run "
-            "or of a model"
-        ) from error
+        raise _no_source(name, first_line(error)) from error
     keep_names(model)
     model.config.num_labels, model.config.problem_type = 2, None
     absent = set(info["missing_keys"])

@@ -9,10 +9,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hf_stabilizer.configuration import load_configuration
-from hf_stabilizer.dry_run import Cost, measure_cost, rehearse_run
+from hf_stabilizer.control_study import check_runs
+from hf_stabilizer.dry_run import Cost, DryRun, measure_cost, rehearse_run
+from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.pretraining.options import PretrainingOptions, training_values
 from hf_stabilizer.pretraining.preparing import prepare
-from hf_stabilizer.pretraining.running import RUNS, check_runs, fine_tuning
+from hf_stabilizer.pretraining.running import RUNS, fine_tuning
 from hf_stabilizer.pretraining.training import build_pretrainer
 from hf_stabilizer.silent_mistakes.timetable import planned_steps, timetable
 
@@ -86,7 +88,7 @@ def plan_pretraining(
         assert per_epoch is not None
         callbacks = trainer.callback_handler.callbacks
         cost = measure_cost(trainer, callbacks, timetable(trainer.args, steps, per_epoch), steps)
-    run = rehearse_run(fine_tuning(configuration)) if runs else None
+    run = rehearse_control(fine_tuning(configuration)) if runs else None
     return PretrainingPlan(
         objective=work.objective,
         texts=dict(work.corpus.counts),
@@ -102,3 +104,15 @@ def plan_pretraining(
         seconds_per_run=run.cost.seconds if run is not None and run.cost is not None else 0.0,
         notes=work.notes,
     )
+
+
+def rehearse_control(keys: Mapping[str, Any]) -> DryRun:
+    """Returns what a control run with these keys would do and cost.
+
+    Raises:
+        ConfigurationError: It would fail.
+    """
+    run = rehearse_run(keys)
+    if run.cost is None:
+        raise ConfigurationError(next(str(one) for one in run.findings if one.severity == "error"))
+    return run

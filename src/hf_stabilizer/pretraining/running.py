@@ -13,8 +13,9 @@ from rich.console import Console
 from transformers import TrainerCallback
 
 from hf_stabilizer.configuration import SEEDS, Configuration, load_configuration
-from hf_stabilizer.errors import ConfigurationError, check_whole
-from hf_stabilizer.pretraining.hand_over import move_body
+from hf_stabilizer.control_study import check_runs
+from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.pretraining.hand_over import move_body, source_folder
 from hf_stabilizer.pretraining.options import (
     TELLING,
     Objective,
@@ -123,11 +124,11 @@ def further_pretrain(
 
     Example:
         >>> config = {"model_name_or_path": "bert-base-uncased", "train_file": "reviews.csv"}
-        >>> further_pretrain(config, output_dir="out", objective="mlm", runs=1)
+        >>> further_pretrain(config, output_dir="out", objective="mlm", runs=-1)
         Traceback (most recent call last):
             ...
-        hf_stabilizer.errors.ConfigurationError: runs=1 makes no comparison: one pair says nothing;
-        give 6 or more, or 0 for none
+        hf_stabilizer.errors.ConfigurationError: runs must be a whole number of pairs from 1 up, or
+        0 for none, got -1
 
     Source: Gururangan et al. 2020 (arXiv:2004.10964), task-adaptive pre-training, after Howard and
     Ruder 2018 (arXiv:1801.06146); masks as in `hf_stabilizer.pretraining.masking`. They train 100
@@ -148,7 +149,7 @@ def further_pretrain(
     )
     folder = _folder(configuration, output_dir)
     if from_run is not None:
-        _check_alone(options, training)
+        check_alone(options, training)
     values = training_values(configuration, training)
     settings = {
         "configuration": _deciding(fine_tuning(configuration)),
@@ -161,6 +162,7 @@ def further_pretrain(
         if runs:
             check(configuration, prepare_data(configuration))
         if from_run is not None:
+            source_folder(from_run)
             return lambda: _hand_over(from_run, folder, configuration)
         work = prepare(configuration, options, values)
         for note in work.notes:
@@ -181,15 +183,6 @@ def further_pretrain(
         )
     _conclude(procedure, record, study, folder)
     return replace(record, study=study)
-
-
-def check_runs(runs: int) -> None:
-    """Raises ConfigurationError if so many control runs make no comparison."""
-    check_whole(runs, "of pairs from 2 up, or 0 for none", name="runs")
-    if runs == 1:
-        raise ConfigurationError(
-            "runs=1 makes no comparison: one pair says nothing; give 6 or more, or 0 for none"
-        )
 
 
 def fine_tuning(configuration: Configuration) -> dict[str, Any]:
@@ -213,7 +206,8 @@ def _folder(configuration: Configuration, output_dir: str | Path | None) -> Path
     return Path(named).resolve()
 
 
-def _check_alone(options: PretrainingOptions, training: Mapping[str, Any] | None) -> None:
+def check_alone(options: PretrainingOptions, training: Mapping[str, Any] | None) -> None:
+    """Raises ConfigurationError if something says how to pre-train, and nothing is to be."""
     plain = asdict(PretrainingOptions())
     others = [key for key, value in asdict(options).items() if value != plain[key]]
     others += list(training or ())

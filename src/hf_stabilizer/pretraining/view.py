@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from rich.filesize import decimal
+
+from hf_stabilizer.pretraining.hand_over_plan import HandOverPlan
 from hf_stabilizer.pretraining.plan import PretrainingPlan
 from hf_stabilizer.pretraining.record import Pretraining
 from hf_stabilizer.studies import formats
@@ -35,6 +38,27 @@ def describe_plan(plan: PretrainingPlan) -> Iterator[str]:
             f"Control: {plan.runs} runs from each checkpoint, about "
             f"{formats.duration(plan.seconds_per_run)} each, {formats.duration(every)} one after "
             "the other."
+        )
+    else:
+        yield "Control: none."
+    yield from plan.notes
+
+
+def describe_hand_over(plan: HandOverPlan) -> Iterator[str]:
+    """Yields what would be taken over, a sentence each."""
+    yield f"Source: {plan.source}."
+    yield (
+        f"Hand-over: {len(plan.body)} tensors of the body arrive in the task's model bit for bit, "
+        f"{decimal(plan.size)} on disk; nothing is trained."
+    )
+    yield f"New: {', '.join(plan.new)}."
+    if plan.runs:
+        every = plan.runs * (plan.seconds_plain + plan.seconds_handed)
+        yield (
+            f"Control: {plan.runs} runs from each checkpoint, {plan.steps} steps and about "
+            f"{formats.duration(plan.seconds_plain)} each from the configuration's, "
+            f"{formats.duration(plan.seconds_handed)} from the body that is taken over, "
+            f"{formats.duration(every)} one after the other."
         )
     else:
         yield "Control: none."
