@@ -19,6 +19,7 @@ from hf_stabilizer.errors import ConfigurationError, DataError, StudyError
 from hf_stabilizer.folds import plan_folds
 from hf_stabilizer.folds.cost import fold_cost
 from hf_stabilizer.folds.files import parts_of, write_folds
+from hf_stabilizer.folds.tables import folds_table
 from hf_stabilizer.folds.validating import _settings
 from hf_stabilizer.prediction import predict_rows
 from hf_stabilizer.procedure import open_procedure
@@ -173,6 +174,25 @@ def test_a_killed_one_goes_on(config: dict[str, Any], tmp_path: Path) -> None:
     assert kept.stat().st_mtime_ns == before
 
 
+def test_a_moved_one_is_read_and_goes_on(config: dict[str, Any], tmp_path: Path) -> None:
+    first = validated(config, tmp_path / "cv", folds=2)
+    folder = tmp_path / "elsewhere" / "moved"
+    folder.parent.mkdir()
+    shutil.move(tmp_path / "cv", folder)
+    assert validated(config, folder, folds=2) == first  # read, as it is over
+    record = json.loads((folder / "procedure.json").read_text())
+    write_atomically(folder / "procedure.json", json.dumps({**record, "outcome": {}}))
+    shutil.rmtree(folder / "study" / "runs" / "fold2")
+    kept = next(folder.glob("study/runs/fold1/*/run.json"))
+    before = kept.stat().st_mtime_ns
+    assert validated(config, folder, folds=2) == first
+    assert kept.stat().st_mtime_ns == before
+    assert not (tmp_path / "cv").exists()
+    settings = json.loads((folder / "study" / "study.json").read_text())["recipe_settings"]
+    assert settings["fold1"]["train_file"] == "../rows/fold1/train.parquet"
+    assert settings["fold1"]["test_file"] == "../rows/test.parquet"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -278,6 +298,9 @@ def test_other_tasks(kind: str, model_folder: Path, tmp_path: Path) -> None:
     found = validated(config, tmp_path / "cv", folds=2)
     table = found.out_of_fold
     assert len(table) == 20
+    part = {"numbers": "Residuals", "several labels": "Label by label"}
+    page = (tmp_path / "cv" / "report.html").read_text(encoding="utf-8")
+    assert f"<h2>{part.get(kind, 'What is taken for what')}</h2>" in page
     for run, fold in zip(found.study.runs, found.folds, strict=True):
         assert fold.scores[found.metric] == pytest.approx(run.last_score)
     if kind == "numbers":
@@ -408,13 +431,18 @@ def test_near_duplicates_across_folds_are_told_of(tmp_path: Path) -> None:
     assert not plan_folds(together, fold_column="part").cautions
 
 
+FOUR = r"fold_column: train_file '.*six.csv' has no column 'flod'; its columns are .*, film, same$"
+
+
 @pytest.mark.parametrize(
     ("keys", "options", "message"),
     [
         ({}, {"folds": 1}, "folds must be a whole number from 2 up, got 1"),
         ({}, {"folds": 7}, "6 rows cannot be divided into 7 folds"),
         ({"group_column": "film"}, {"folds": 3}, "2 groups cannot be divided into 3 folds"),
-        ({}, {"fold_column": "flod"}, "fold_column: the pool of the folds has no column 'flod'"),
+        ({}, {"fold_column": "flod"}, FOUR),
+        ({"group_column": "flod"}, {}, FOUR.replace("fold_", "group_")),
+        ({"group_column": "flod", "test_size": 2}, {}, FOUR.replace("fold_", "group_")),
         ({}, {"fold_column": "same"}, "column 'same' holds '1' in every row"),
         ({}, {"fold_column": "film", "folds": 3}, "makes 2 folds, and folds is 3"),
         ({}, {"choose_on": "test"}, "choose_on must be one of nothing, inner, fold, got 'test'"),
@@ -422,7 +450,12 @@ def test_near_duplicates_across_folds_are_told_of(tmp_path: Path) -> None:
         ({}, {"runs": 0}, "runs must be a whole number from 1 up, got 0"),
         ({"seed": 3}, {}, "sets the seeds itself, and the configuration gives seed"),
         ({"save_strategy": "no"}, {"choose_on": "fold"}, "the configuration loads none at the end"),
-        ({"task": "masked-lm"}, {}, "the task of a cross-validation must be one of|task must be"),
+        ({"task": "masked-lm"}, {}, "which have a label for each row; task is 'masked-lm'$"),
+        (
+            {"task": "token-classification"},
+            {},
+            "is of text-classification, text-regression, multiple-choice, .*-classification'$",
+        ),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_any_work(
@@ -462,10 +495,71 @@ def test_the_command(
     shown = capsys.readouterr().out
     assert "std over folds" in shown
     assert "Test rows (12): the mean of 2 models" in shown
+    page = tmp_path / "cv" / "report.html"
+    assert f"Report: {page}" in shown
+    text = page.read_text(encoding="utf-8")
+    assert "the mean of 2 models scores" in text
+    assert "--folds 2" in text  # the command that makes it again
+    page.unlink()
     main([*words, "--json"])  # it is over: nothing is trained
     found = json.loads(capsys.readouterr().out)
     assert [fold["name"] for fold in found["folds"]] == ["fold1", "fold2"]
+    assert page.read_text(encoding="utf-8") == text
     with pytest.raises(SystemExit) as stopped:
         main([*words, "--runs", "2"])
     assert stopped.value.code == 2
     assert "runs is 1 there and 2 here" in capsys.readouterr().err
+
+
+# Names that are taken ----------------------------------------------------------------------------
+
+
+def renamed(file: Path, old: str, new: str) -> pd.DataFrame:
+    rows = pd.read_csv(file).rename(columns={old: new})
+    rows.to_csv(file, index=False)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [("_group", {"group_column": "film"}), ("_source", {}), ("_source_row", {})],
+)
+def test_a_text_column_that_is_called_as_our_own_is_refused_before_any_work(
+    tmp_path: Path, name: str, keys: dict[str, Any]
+) -> None:
+    config = {**six(tmp_path / "rows.csv", film=["x", "y", "z"] * 2), **keys}
+    renamed(tmp_path / "rows.csv", "text", name)
+    with pytest.raises(DataError, match=f"have a column '{name}' that is read, .* rename it$"):
+        cross_validate({**config, "text_columns": [name]}, folds=2, output_dir=tmp_path / "cv")
+    assert not (tmp_path / "cv").exists()
+
+
+@pytest.mark.parametrize("key", ["group_column", "fold_column"])
+def test_a_column_of_groups_or_folds_is_not_overwritten(tmp_path: Path, key: str) -> None:
+    config = six(tmp_path / "rows.csv", film=["x", "y", "z"] * 2)
+    renamed(tmp_path / "rows.csv", "film", "_source")
+    asked = {"fold_column": "_source"} if key == "fold_column" else {}
+    config |= {} if asked else {"group_column": "_source"}
+    with pytest.raises(DataError, match="have a column '_source' that is read"):
+        plan_folds(config, **asked)
+
+
+def test_a_text_column_that_is_called_as_one_of_the_table_stands_beside_it(tmp_path: Path) -> None:
+    config = {**six(tmp_path / "rows.csv"), "text_columns": ["source"]}
+    rows = renamed(tmp_path / "rows.csv", "text", "source")
+    table = folds_table(plan_folds(config, folds=2))
+    assert set(table["source"]) == {"train"}
+    assert table["text_source"].tolist() == rows["source"].tolist()
+
+
+@pytest.mark.parametrize("films", [["x", "y", "x", "y", "z", None], [1, "y", 1, "y", "z", None]])
+def test_rows_without_a_group_are_counted_whatever_the_others_are_called(
+    tmp_path: Path, films: list[Any]
+) -> None:
+    config = six(tmp_path / "rows.csv")
+    rows = pd.read_csv(config["train_file"]).to_dict("records")
+    lines = [json.dumps({**row, "film": film}) for row, film in zip(rows, films, strict=True)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    config |= {"train_file": str(tmp_path / "rows.jsonl"), "group_column": "film"}
+    with pytest.raises(DataError, match="1 of 6 rows have no group in column 'film'"):
+        plan_folds(config, folds=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,9 @@ class LayerRow:
     """Its share of all parameters, in [0, 1]."""
     rate: float | None
     """Its peak learning rate; None where it is frozen."""
+    weight_decay: float | None
+    """Weight decay of those of its parameters that decay, biases and norms do not; None where it is
+    frozen."""
     fate: str
     """What becomes of it before training: "re-initialised", "transferred", "frozen", "classifier
     fitted", ""."""
@@ -72,16 +75,29 @@ def layer_rows(
         layer_map=layers,
     )
     rates = {group["depth"]: group["lr"] for group in groups}
+    decays: dict[int, float] = {}
+    for group in groups:  # one that decays and one that does not
+        decays[group["depth"]] = max(group["weight_decay"], decays.get(group["depth"], 0.0))
     total = sum(sizes.values())
     rows = []
     for depth in range(layers.num_layers + 2):
         names = tuple(name for name in layers.names(depth) if name in sizes)
         fate = _fate(depth, layers.num_layers, args)
         count = sum(sizes[name] for name in names)
-        rate = None if fate.endswith("frozen") else rates.get(depth)
-        label = layers.label(depth)
-        blocks = layers.blocks.get(depth, ())
-        rows.append(LayerRow(depth, label, count, count / total, rate, fate, blocks, names))
+        is_frozen = fate.endswith("frozen")
+        rows.append(
+            LayerRow(
+                depth=depth,
+                label=layers.label(depth),
+                parameters=count,
+                share=count / total,
+                rate=None if is_frozen else rates.get(depth),
+                weight_decay=None if is_frozen else decays.get(depth),
+                fate=fate,
+                blocks=layers.blocks.get(depth, ()),
+                names=names,
+            )
+        )
     return rows
 
 
@@ -109,7 +125,7 @@ def show_layers(
         console = Console(width=160)  # a file or a pipe has room for whole names
     total = sum(row.parameters for row in rows)
     console.print(f"{type(built).__name__}: {len(rows) - 2} blocks, {total:,} parameters")
-    console.print(_table(rows, parameters))
+    console.print(_table(rows, parameters, plain_decay=float(args.weight_decay)))
     for note in layers.notes:
         console.print(note, highlight=False)
 
@@ -204,22 +220,29 @@ def _fate(depth: int, num_layers: int, args: StabilizerArguments) -> str:
     return "transferred" if is_brought else ""
 
 
-def _table(rows: Iterable[LayerRow], parameters: bool) -> Table:
+def _table(rows: Sequence[LayerRow], parameters: bool, *, plain_decay: float) -> Table:
+    """Returns a line for each depth; with the weight decay where it is not the same for all."""
+    differs = any(row.weight_decay not in (None, plain_decay) for row in rows)
+    decay = ("weight decay",) if differs else ()
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("depth", "layer", "parameters", "share", "rate", ""):
+    for name in ("depth", "layer", "parameters", "share", "rate", *decay, ""):
         table.add_column(name, justify="left" if name in ("layer", "") else "right")
     table.add_column("modules", no_wrap=True, overflow="ellipsis")
     for row in rows:
-        rate = "-" if row.rate is None else f"{row.rate:.4g}"
         table.add_row(
             str(row.depth),
             row.label,
             f"{row.parameters:,}",
             f"{row.share:.1%}",
-            rate,
+            _number(row.rate),
+            *([_number(row.weight_decay)] if differs else []),
             row.fate,
             ", ".join(row.blocks),
         )
         for name in row.names if parameters else ():
-            table.add_row("", f"  {name}", "", "", "", "", "")
+            table.add_row("", f"  {name}")
     return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -143,7 +143,7 @@ def test_caveats_are_told() -> None:
     for words in (
         "best of each run on the validation rows",
         "Fewer than 5 scores of plain",
-        "1 of 3 runs failed",
+        "1 of 2 runs that were not stopped failed",
         "1 run was stopped early",
     ):
         assert words in text

@@ -300,6 +300,13 @@ def test_who_was_cut_is_drawn_and_named():
     assert "failed runs and those stopped early are drawn and counted too" in page.text
 
 
+def test_failed_runs_are_counted_of_those_that_were_not_stopped():
+    page = Page(render(stopped_study())).text
+    assert "1 of 3" in page
+    assert "3 stopped early do not count" in page
+    assert "failed runs: 1 of the 3 not stopped with plain." in page
+
+
 def test_a_study_that_ran_to_the_end_speaks_of_no_halt():
     page = Page(render(make_study({"plain": PLAIN})))
     assert page.count("line", "stop-line") == page.count("circle", "end-mark") == 0

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from hf_stabilizer import ConfigurationError, Run, StudyError, compare_runs
 from hf_stabilizer.cli import main
 from hf_stabilizer.procedure import open_procedure
 from hf_stabilizer.records import write_run
 from hf_stabilizer.studies.runs_compared.page import render
+from hf_stabilizer.studies.runs_compared.view import print_comparison
+from hf_stabilizer.studies.study import Study, write_definition
 
 Write = Callable[..., None]
 
@@ -31,6 +35,9 @@ def write(tmp_path: Path) -> Write:
             greater_is_better=settings.pop("greater_is_better", True),
             best_score=score,
             test_score=settings.pop("test_score", None),
+            last_score=settings.pop("last_score", None),
+            evaluations=settings.pop("evaluations", ()),
+            steps=settings.pop("steps", 0),
             configuration={"learning_rate": 1e-4, "output_dir": folder, "seed": seed, **settings},
         )
         write_run(run, tmp_path / folder / "run.json")
@@ -120,10 +127,101 @@ def test_scores_of_test_rows_beside_those_of_validation_rows_are_told_of(
     write("b", 0.8, weight_decay=0.1)
     found = compare_runs(tmp_path)
     assert found.cautions[0].startswith("the scores of 1 of 2 runs are of test rows")
+    assert found.scored_on.startswith("scores: 1 of test rows; 1 of validation rows")
     assert "they do not compare" in render(found)
     main(["compare", str(tmp_path)])
     assert "Note: the scores of 1 of 2 runs" in capsys.readouterr().out
     assert compare_runs(tmp_path / "a").cautions == compare_runs(tmp_path / "b").cautions == ()
+
+
+def test_a_moved_cross_validation_still_has_the_rows_of_its_folds(
+    write: Write, tmp_path: Path
+) -> None:
+    for name, rate in (("one", 1e-4), ("two", 2e-4)):
+        rows = tmp_path / name / "rows" / "fold1" / "train.parquet"
+        rows.parent.mkdir(parents=True)
+        rows.write_bytes(b"the same rows")
+        keys = {"train_file": str(rows), "learning_rate": rate, "recipe": "fold1"}
+        write(f"{name}/study/runs/fold1/seed1", 0.5 + 1000 * rate, **keys)
+        asked = {"fold1": {"train_file": "../rows/fold1/train.parquet"}}
+        study = Study("study", ("fold1",), (), "accuracy", True, recipe_settings=asked)
+        write_definition(study, tmp_path / name / "study")
+    (tmp_path / "two").rename(tmp_path / "moved")
+    found = compare_runs([tmp_path / "one", tmp_path / "moved"])
+    assert found.factors == (("learning_rate",),)
+    assert found.effects(["learning_rate"])[1].differences == pytest.approx((0.1,))
+
+
+LOOKS = (
+    (5, {"accuracy": 0.8, "loss": 0.9}),
+    (7, {"accuracy": 0.6, "loss": 0.3}),
+    (9, {"accuracy": 0.7, "loss": 0.4}),
+)
+LAST = {"save_strategy": "no", "load_best_model_at_end": False}
+BEST = {"save_strategy": "best", "load_best_model_at_end": True}
+
+
+@pytest.mark.parametrize(
+    ("keys", "metric", "score", "rows"),
+    [
+        (LAST, "accuracy", 0.7, "last"),
+        ({"save_strategy": "steps"}, "accuracy", 0.7, "last"),  # the Trainer loads none by itself
+        (BEST, "accuracy", 0.8, "best"),
+        ({}, "accuracy", 0.8, "best"),  # nothing is known of it
+        (LAST, "loss", 0.4, "last"),
+        (BEST, "loss", 0.9, "best"),  # of the weights that accuracy chose
+        ({**BEST, "metric_for_best_model": "eval_loss", "greater_is_better": False},
+         "accuracy", 0.6, "best"),
+        ({**LAST, "test_score": 0.5}, "accuracy", 0.5, "test"),
+        ({**LAST, "test_score": 0.5}, "loss", 0.4, "last"),
+    ],
+)  # fmt: skip
+def test_by_hand_the_score_is_that_of_the_weights_that_were_kept(
+    keys: dict[str, Any], metric: str, score: float, rows: str, tmp_path: Path
+) -> None:
+    options = {k: v for k, v in keys.items() if k != "test_score"}
+    run = Run(
+        "plain",
+        {"seed": 1},
+        "finished",
+        evaluations=LOOKS,
+        metric="accuracy",
+        best_score=0.8,
+        last_score=0.7,
+        test_score=keys.get("test_score"),
+        steps=9,
+        configuration=options,
+    )
+    write_run(run, tmp_path / "run.json")
+    found = compare_runs(tmp_path, metric=metric)
+    assert [(one.score, one.scored_on) for one in found.runs] == [(score, rows)]
+    assert found.to_records()[0]["scored_on"] == rows
+    assert found.cautions == ()
+
+
+def test_the_header_says_which_weights_were_scored(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("a/1", 0.9, last_score=0.8, weight_decay=0.1, **LAST)
+    write("a/2", 0.9, last_score=0.7, seed=2, weight_decay=0.1, **LAST)
+    words = "the last weights of each run, which it kept"
+    main(["compare", str(tmp_path / "a")])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"scores are of validation rows, {words}" in shown
+    assert "0.750" in shown  # the mean of both
+    assert words in render(compare_runs(tmp_path / "a"))
+    main(["compare", str(tmp_path / "a"), "--json"])
+    assert words in json.loads(capsys.readouterr().out)["scored_on"]
+
+    write("b/1", 0.9, last_score=0.8, **BEST)
+    mixed = compare_runs(tmp_path)
+    assert mixed.scored_on.startswith("scores: 1 of validation rows, the best weights")
+    assert "1 runs kept the best weights of several looks" in mixed.cautions[0]
+
+
+def test_weights_that_were_never_evaluated_are_told_of(write: Write, tmp_path: Path) -> None:
+    write("a", 0.8, last_score=0.7, evaluations=LOOKS, steps=20, **LAST)
+    assert "trained on after their last evaluation" in compare_runs(tmp_path).cautions[0]
 
 
 def test_a_run_that_is_named_twice_counts_once(write: Write, tmp_path: Path) -> None:
@@ -193,7 +291,7 @@ def test_the_command_writes_page_and_table_and_escapes_what_it_shows(
     text = page.read_text(encoding="utf-8")
     assert "[bold]&lt;b&gt;" in text
     assert "http" not in text.replace("http-equiv", "")
-    assert lines.read_text().splitlines()[0] == "folder,note,seed,metric,score"
+    assert lines.read_text().splitlines()[0] == "folder,note,seed,metric,score,scored_on"
 
 
 def test_the_command_speaks_to_machines(
@@ -222,3 +320,29 @@ def test_runs_that_differ_in_nothing_are_shown_as_well(write: Write, tmp_path: P
     found = compare_runs(tmp_path)
     assert found.factors == ()
     assert "No setting differs; only seeds do." in render(found)
+
+
+def test_many_settings_are_told_below_where_the_terminal_is_narrow(
+    write: Write, tmp_path: Path
+) -> None:
+    settings = {f"a_setting_with_a_long_name_{number}": number for number in range(6)}
+    write("a", 0.5, **settings)
+    write("b", 0.6, **settings | {"a_setting_with_a_long_name_3": 77})
+    write("c", 0.7, **settings)
+    write("d", 0.8)
+    out = io.StringIO()
+    print_comparison(compare_runs(tmp_path), Console(file=out, width=80))
+    lines = out.getvalue().splitlines()
+    usual = ", ".join(f"{name}={value}" for name, value in settings.items())
+    assert f"all, unless said otherwise: {usual}" in lines
+    assert sum("a_setting_with_a_long_name_3=77" in line for line in lines) == 1
+    assert [line for line in lines if line.startswith("group ")][-1].endswith("_3=77")
+
+
+def test_files_of_one_name_are_told_apart(write: Write, tmp_path: Path) -> None:
+    write("a", 0.5, optim="results/one/rows/test.csv")
+    write("b", 0.6, optim="results/two/rows/test.csv")
+    out = io.StringIO()
+    print_comparison(compare_runs(tmp_path), Console(file=out, width=160))
+    assert out.getvalue().count("results/one/rows/test.csv") >= 2
+    assert out.getvalue().count("results/two/rows/test.csv") >= 2

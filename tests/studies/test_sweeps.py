@@ -14,6 +14,7 @@ import pytest
 
 from hf_stabilizer import ConfigurationError, Run, Study, run_study, sweep
 from hf_stabilizer.cli import build_parser, main
+from hf_stabilizer.studies.cards.markdown import markdown_summary
 from hf_stabilizer.studies.figures import figures, plot_sweeps, records
 from hf_stabilizer.studies.findings.swept_settings import Sweep, find, words
 from hf_stabilizer.studies.page.report import render
@@ -148,11 +149,37 @@ def test_where_the_pooler_starts_anew_anyhow_all_blocks_are_the_baseline(
         (["learning_rate=all"], "only transfer_layers, reinit_layers, freeze_layers count layers"),
         (["reinit_layers=all"], "asks a configuration for its model"),
         (["reinit_layers=1", "reinit_layers=1,2"], "reinit_layers=1 is swept twice"),
+        (["reinit_layers=all,2"], "all by itself, or numbers such as 2"),
+        (["transfer_layers=all,all"], "all by itself, or numbers such as 0, 1, 2"),
+        (["reinit_layers=some,2"], "reinit_layers must be a whole number, got 'some'"),
+        (["learning_rate=1e-4,all"], "learning_rate must be a number, got 'all'"),
+        (["fp16=1,maybe"], "fp16 must be true or false, got 'maybe'"),
+        (["reinit_layer=1,2"], "unknown configuration key 'reinit_layer'; did you mean"),
     ],
 )
 def test_texts_that_are_no_sweep_are_refused(texts: list[str], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         read_sweeps(texts)
+
+
+def test_values_are_read_as_their_key_has_them() -> None:
+    found = read_sweeps(["weight_decay=0,0.1", "averaging=swa", "metrics=accuracy", "bf16=yes"])
+    assert found["weight_decay=0"] == {"weight_decay": 0}  # named as it was written
+    assert found["metrics=accuracy"] == {"metrics": "accuracy"}
+    assert found["bf16=true"] == {"bf16": True}
+    read_sweeps(["reinit_pooler=true,identity"])  # the word "true", as in a file
+
+
+def test_a_mixed_sweep_is_refused_before_anything_starts(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, folder = tmp_path / "c.yaml", tmp_path / "study"
+    path.write_text(json.dumps({k: v for k, v in config.items() if k != "output_dir"}))
+    with pytest.raises(SystemExit) as caught:
+        main(["study", str(path), "--sweep", "reinit_layers=all,2", "--output-dir", str(folder)])
+    assert caught.value.code == 2
+    assert "all is every number of blocks already" in capsys.readouterr().err
+    assert not folder.exists()
 
 
 def test_the_option_is_read_and_a_command_of_ones_own_refuses_it(
@@ -240,6 +267,30 @@ def test_the_recipe_that_sets_nothing_is_a_line_and_a_value_of_the_file_is_a_poi
         swept_study({"plain": [0.6] * 6, **steps(0.5, 0.7)}, configuration={"reinit_layers": 5})
     )
     assert [value.value for value in told.values] == [0, 1, 5]
+
+
+def test_the_summary_has_a_line_for_each_value() -> None:
+    scores = {"plain": [0.5] * 6, **steps(0.6, 0.9, 0.7)}
+    scores[2][0] = None
+    text = markdown_summary(swept_study(scores))
+    part = text.partition("## Score against reinit\\_layers\n")[2].partition("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")][2:]
+    found = find(swept_study(scores))
+    assert found is not None
+    assert len(lines) == 3
+    for line, value in zip(lines, found.sweeps[0].values, strict=True):
+        assert f"{value.summary.mean:.3f} ± {value.summary.std:.3f}" in line
+        assert f"| {value.summary.failed} of 6 |" in line
+    assert lines[1].startswith("| **1**, best mean | 6 |")
+    assert lines[1].endswith("| \N{EN DASH} | \N{EN DASH} |")
+    assert "| \N{MINUS SIGN}0.3" in lines[0]
+    assert "reinit\\_layers=1 has the best mean" in part
+    assert "corrected for all 3 pairs" in part
+    assert "plain does not set it: mean 0.500 ± 0.000." in part
+
+
+def test_a_study_without_a_sweep_has_no_such_table() -> None:
+    assert "## Score against" not in markdown_summary(swept_study({"plain": [0.5, 0.6]}))
 
 
 def test_two_settings_make_two_sweeps() -> None:

@@ -15,6 +15,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from hf_stabilizer import StabilizerArguments, prepare_model, run_study, stabilize
+from hf_stabilizer.procedure import open_procedure
 from hf_stabilizer.studies.commands.command_study import run_command_study
 from hf_stabilizer.studies.study import Study
 from hf_stabilizer.studies.tracker_names import TrackerNames
@@ -315,3 +316,29 @@ def test_nothing_is_loaded_for_nobody(tmp_path: Path) -> None:
     with tracked(run_at(tmp_path), {"report_to": ["none"]}):
         torch.zeros(1)
     assert not {name.split(".")[0] for name in set(sys.modules) - before} & {"trackio", "wandb"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "within", "group"),
+    [
+        ("pseudo-label", "study", "labels-study"),
+        ("pseudo-label", "teachers/round-1", "labels-teachers-round-1"),
+        ("data augment", "study", "labels-study"),
+        ("pretrain", "study", "labels-study"),
+        ("pretrain", ".", "labels"),  # the pre-training itself
+        ("cross-validate", "study", "labels"),
+    ],
+)
+def test_studies_of_a_procedure_are_told_apart(
+    kind: str, within: str, group: str, tmp_path: Path
+) -> None:
+    open_procedure(tmp_path / "labels", kind, {})
+    names = TrackerNames.of(tmp_path / "labels" / within / "runs" / "control" / "seed3")
+    assert (names.group, names.project, names.name) == (group, group, "control/seed3")
+
+
+def test_a_damaged_record_of_a_procedure_stops_no_run(tmp_path: Path) -> None:
+    (tmp_path / "cv").mkdir()
+    (tmp_path / "cv" / "procedure.json").write_text("{")
+    names = TrackerNames.of(tmp_path / "cv" / "study" / "runs" / "fold1" / "seed3")
+    assert names.group == "cv-study"

@@ -16,6 +16,7 @@ def add(command: AddCommand) -> None:
         "and the score against each of them."
     )
     compare = command("compare", _compare, text)
+    compare.epilog = None
     compare.add_argument(
         "folders", nargs="+", metavar="RUNS", help="folders of runs, or above them"
     )
@@ -52,7 +53,7 @@ def _compare(args: argparse.Namespace) -> None:
         write_page(found, args.output)
     if args.json:
         told = {"metric": found.metric, "differing": found.differing, "left_out": found.left_out}
-        told["cautions"] = found.cautions
+        told |= {"scored_on": found.scored_on, "cautions": found.cautions}
         print(json.dumps({**told, "runs": found.to_records()}, indent=2))
         return
     console = Console()

@@ -83,7 +83,8 @@ def _cross_validate(args: argparse.Namespace) -> None:
         print(json.dumps(found.to_records(), indent=2))
         return
     print_cross_validation(found, Console())
-    print(f"\nOut-of-fold predictions: {folder / 'out_of_fold.parquet'}")
+    print(f"\nReport: {folder / 'report.html'}")
+    print(f"Out-of-fold predictions: {folder / 'out_of_fold.parquet'}")
     print(f"Scores: {folder / 'procedure.json'}")
 
 

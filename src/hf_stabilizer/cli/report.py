@@ -1,6 +1,6 @@
-"""What does `hf-stabilizer report` do? The page of a study, or of runs that exist already.
+"""What does `hf-stabilizer report` do? The page of a study, a cross-validation, or any runs.
 
-On demand with figures, a Markdown summary, and the section of a model card.
+Of studies and runs on demand with figures, a Markdown summary, and the section of a model card.
 """
 
 from __future__ import annotations
@@ -21,10 +21,17 @@ if TYPE_CHECKING:
 
 def add(command: AddCommand) -> None:
     """Adds `report`."""
-    text = "Write the HTML report of a study, or of runs of any Trainer that exist already."
+    text = (
+        "Write the HTML report of a study, of a cross-validation, or of runs of any Trainer that "
+        "exist already."
+    )
     report = command("report", _report, text)
+    report.epilog = None
     report.add_argument(
-        "folders", nargs="+", metavar="RUNS", help="folder of a study, of runs, or above them"
+        "folders",
+        nargs="+",
+        metavar="RUNS",
+        help="folder of a study, of a cross-validation, of runs, or above them",
     )
     report.add_argument("--metric", help="the one that decides (default: as the runs name it)")
     report.add_argument(
@@ -58,6 +65,9 @@ def add(command: AddCommand) -> None:
 
 def _report(args: argparse.Namespace) -> None:
     no_overrides(args)
+    if _is_cross_validation(args):
+        _report_folds(args)
+        return
     import dataclasses
 
     from rich.console import Console
@@ -87,6 +97,43 @@ def _report(args: argparse.Namespace) -> None:
     print(f"\nReport: {page}")
     for line in more:
         print(line)
+
+
+def _is_cross_validation(args: argparse.Namespace) -> bool:
+    """Whether one folder is named, and holds a cross-validation that is over.
+
+    One under way is a study of the folds' runs so far.
+    """
+    from hf_stabilizer.folds.record import KIND
+    from hf_stabilizer.procedure import read_procedure
+
+    record = read_procedure(args.folders[0]) if len(args.folders) == 1 else None
+    return record is not None and record.kind == KIND and record.is_over
+
+
+def _report_folds(args: argparse.Namespace) -> None:
+    """Writes the page of a cross-validation, whose metric and files are settled."""
+    from rich.console import Console
+
+    from hf_stabilizer.folds import CrossValidation, write_fold_report
+    from hf_stabilizer.folds.view import print_cross_validation
+    from hf_stabilizer.records import check_file
+
+    (folder,) = args.folders
+    for name in ("metric", "greater_is_better", "recipe", "figures", "format", "markdown",
+                 "model_card", "model_card_recipe"):  # fmt: skip
+        if getattr(args, name) not in (None, []):
+            raise ConfigurationError(
+                f"--{name.replace('_', '-')} is for studies, and {folder!r} holds a "
+                f"cross-validation; leave it out, or name {str(Path(folder) / 'study')!r}, the "
+                "runs of its folds"
+            )
+    output = Path(args.output or Path(folder) / "report.html")
+    check_file(output, key="output", example="report.html")
+    found = CrossValidation.from_folder(folder)
+    page = write_fold_report(found, output)
+    print_cross_validation(found, Console())
+    print(f"\nReport: {page}")
 
 
 def _check_owners(args: argparse.Namespace) -> None:

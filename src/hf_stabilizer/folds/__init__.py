@@ -13,12 +13,25 @@ from typing import TYPE_CHECKING
 from hf_stabilizer.folds.record import CrossValidation, FoldScore
 
 if TYPE_CHECKING:
+    from hf_stabilizer.folds.page.report import write_fold_report
     from hf_stabilizer.folds.planning import FoldPlan, plan_folds
     from hf_stabilizer.folds.validating import cross_validate
 
-__all__ = ["CrossValidation", "FoldPlan", "FoldScore", "cross_validate", "plan_folds"]
+__all__ = [
+    "CrossValidation",
+    "FoldPlan",
+    "FoldScore",
+    "cross_validate",
+    "plan_folds",
+    "write_fold_report",
+]
 
-_LATER = {"FoldPlan": "planning", "plan_folds": "planning", "cross_validate": "validating"}
+_LATER = {
+    "FoldPlan": "planning",
+    "plan_folds": "planning",
+    "cross_validate": "validating",
+    "write_fold_report": "page.report",
+}
 
 
 def __getattr__(name: str) -> object:

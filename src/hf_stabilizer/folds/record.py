@@ -5,6 +5,7 @@
     FOLDER/out_of_fold.parquet        row, fold, label, prediction, probabilities; runs averaged
     FOLDER/out_of_fold_runs.parquet   the same for each run by itself, with its seed
     FOLDER/test_predictions.parquet   row, label, prediction, probabilities; all runs averaged
+    FOLDER/report.html                all of it on one page (`folds.page`)
     FOLDER/study/                     the runs, one member for each fold
 
 Imports neither torch nor transformers.
@@ -32,6 +33,7 @@ FOLDS_FILE = "folds.parquet"
 OUT_OF_FOLD = "out_of_fold.parquet"
 OUT_OF_FOLD_RUNS = "out_of_fold_runs.parquet"
 TEST_PREDICTIONS = "test_predictions.parquet"
+REPORT = "report.html"
 STUDY = "study"
 Scores = Mapping[str, float]
 

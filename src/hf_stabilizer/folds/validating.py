@@ -7,8 +7,6 @@ pool --folds--> K x S runs --predictions--> out-of-fold rows --metrics--> scores
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,10 +14,13 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
+from hf_stabilizer.data.row_marks import mark_of_rows
 from hf_stabilizer.errors import ConfigurationError, StabilizerError, check_whole
 from hf_stabilizer.folds.files import parts_of, write_folds
+from hf_stabilizer.folds.page.report import write_fold_report
 from hf_stabilizer.folds.planning import ChooseOn, FoldPlan, plan_folds
 from hf_stabilizer.folds.record import FOLDS_FILE, KIND, STUDY, CrossValidation
 from hf_stabilizer.folds.scoring import conclude
@@ -69,6 +70,8 @@ def cross_validate(
     score. With `choose_on="inner"` a share of a fold's training rows chooses. With "fold" the rows
     of the fold choose as well as score, as is often done; then all scores are optimistic, and it
     is said.
+
+    The folder has a page of it all, `report.html` (see `folds.write_fold_report`).
 
     Killed and started again it repeats no run that was finished; other settings are refused.
 
@@ -133,7 +136,7 @@ def cross_validate(
     is_new = read_procedure(folder) is None
     procedure = open_procedure(folder, KIND, _settings(plan, fold_column, stratify, first_seed))
     if procedure.is_over and not retry_failed:
-        return CrossValidation.from_folder(folder)
+        return _with_report(CrossValidation.from_folder(folder))
     _say(plan)
     values = plan.configuration.values
     members = write_folds(plan, folder / ROWS)
@@ -155,7 +158,13 @@ def cross_validate(
             command=command,
             console=console,
         )
-    return conclude(plan, study, procedure, folder)
+    return _with_report(conclude(plan, study, procedure, folder))
+
+
+def _with_report(found: CrossValidation) -> CrossValidation:
+    """Writes the page, which may be that of an earlier start or missing where it was killed."""
+    write_fold_report(found)
+    return found
 
 
 def _folder(output_dir: str | Path | None) -> Path:
@@ -195,8 +204,8 @@ def _forgotten_if_refused(folder: Path) -> Iterator[None]:
 def _settings(
     plan: FoldPlan, fold_column: str | None, stratify: bool, first_seed: int
 ) -> dict[str, Any]:
-    """Everything that decides what comes of it, the rows themselves by their fingerprint."""
-    values, test = plan.configuration.recorded, plan.pool.splits.test
+    """Everything that decides what comes of it, the rows themselves by their mark."""
+    values = plan.configuration.recorded
     return {
         **{key: value for key, value in values.items() if key not in NOT_COMPARED},
         "folds": len(plan.names),
@@ -206,11 +215,7 @@ def _settings(
         "inner_size": plan.inner_size if plan.choose_on == "inner" else None,
         "runs": plan.runs,
         "first_seed": first_seed,
-        "rows": _fingerprint(plan.pool.rows.to_json(orient="values")),
-        "division": _fingerprint(json.dumps(plan.places)),
-        "test_rows": _fingerprint(json.dumps(None if test is None else test.to_dict())),
+        "rows": mark_of_rows(plan.pool.rows),
+        "division": mark_of_rows(pd.DataFrame({"fold": plan.places})),
+        "test_rows": mark_of_rows(plan.pool.splits.test),
     }
-
-
-def _fingerprint(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,6 +1,7 @@
 """What is a run of a study called in a tracker, and in which group does it stand?
 
-    group    the study:          name of its folder, or of the procedure's that it is part of
+    group    the study:          name of its folder; inside a procedure that of the procedure first,
+                                 e.g. labels-study, labels-teachers-round-1; of folds that alone
     name     the run in it:      RECIPE/SEEDS, e.g. stabilised/seed3
 
 What somebody has set stands: a project or a run's name among the options comes first, and so does
@@ -9,13 +10,16 @@ every variable of the environment. Imports no torch.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_stabilizer.errors import StudyError
 from hf_stabilizer.procedure import FILE as PROCEDURE
+from hf_stabilizer.procedure import read_procedure
 
 _TENSORBOARD = "TENSORBOARD_LOGGING_DIR"
 # Where one of the first is set, the second would overrule it.
@@ -108,12 +112,24 @@ class TrackerNames:
 
 
 def _group(study: Path) -> str:
-    """Name of a study; one inside a procedure begins with the procedure's: CV/study is "CV"."""
+    """Name of a study; inside a procedure, which may hold several, the way to it from there.
+
+    The folds of a cross-validation are all that it trains, so they have its own name.
+    """
     above = next((path for path in study.parents[:3] if (path / PROCEDURE).is_file()), None)
     if above is None:
         return study.name or "study"
     parts = study.relative_to(above).parts
-    return "-".join([above.name, *(parts[:-1] if parts[-1] == "study" else parts)])
+    is_all = parts == ("study",) and _kind(above) == "cross-validate"
+    return above.name if is_all else "-".join([above.name, *parts])
+
+
+def _kind(folder: Path) -> str:
+    """What a procedure is; "" where its record is damaged, which is for others to say."""
+    with contextlib.suppress(StudyError):
+        record = read_procedure(folder)
+        return "" if record is None else record.kind
+    return ""
 
 
 def _saves_models() -> bool:

@@ -1,7 +1,7 @@
 """How does a study read in a pull request or a README? A page of GitHub Markdown.
 
-    # NAME  **verdict**  | a row for each recipe |  | a row for each comparison |  caveats, cost,
-    versions, how to run it again
+    # NAME  **verdict**  | a row for each recipe |  | a row for each value of a sweep |
+    | a row for each comparison |  caveats, cost, versions, how to run it again
 
 The numbers are those of the report's page. Names are escaped, so that no recipe's name is taken
 for markup.
@@ -17,8 +17,13 @@ from typing import TYPE_CHECKING
 from hf_stabilizer.errors import StudyError
 from hf_stabilizer.records import write_atomically
 from hf_stabilizer.studies import formats
-from hf_stabilizer.studies.findings import chosen_by_validation, paired_differences
+from hf_stabilizer.studies.findings import (
+    chosen_by_validation,
+    paired_differences,
+    swept_settings,
+)
 from hf_stabilizer.studies.findings.seed_factors import share_seeds
+from hf_stabilizer.studies.findings.swept_settings import Sweep, SweptValue
 from hf_stabilizer.studies.formats import typographic
 from hf_stabilizer.studies.page.facts import early_stopping_fact
 from hf_stabilizer.studies.page.report import scored_on
@@ -36,8 +41,8 @@ def markdown_summary(study: Study) -> str:
     r"""Returns the study as a page of GitHub Markdown.
 
     The verdict, a table of the recipes (runs, mean and standard deviation, its 95 % interval,
-    median, worst, failed), the paired differences, what to be careful with, cost, versions, and
-    the command that makes the study again.
+    median, worst, failed), the score against each setting that was swept, the paired differences,
+    what to be careful with, cost, versions, and the command that makes the study again.
 
     Args:
         study: Finished or under way.
@@ -60,6 +65,7 @@ def markdown_summary(study: Study) -> str:
         "## Recipes",
         _direction(study),
         recipe_table(rows, decimals),
+        *_sweeps(study, decimals),
         *_differences(study, decimals),
         "## Take care",
         bullets(caveats(study)),
@@ -175,16 +181,21 @@ def caveats(study: Study) -> Iterator[str]:
         named = escaped(", ".join(few))
         yield f"Fewer than {FEW_RUNS} scores of {named}: mean and spread are rough."
     if failed := sum(row.failed for row in rows):
+        ended = sum(row.ended for row in rows)
+        which = f"{ended} runs" + (" that were not stopped" if ended < len(study.runs) else "")
         yield (
-            f"{failed} of {len(study.runs)} runs failed. Those that left a score count in mean "
+            f"{failed} of {which} failed. Those that left a score count in mean "
             "and spread; those that left none are counted, not averaged."
         )
     if stopped := sum(row.stopped for row in rows):
         yield (
             f"{stopped} run{' was' if stopped == 1 else 's were'} stopped early by the scores on "
             "the way, in no mean: those that went on were chosen, so their mean is better than "
-            "that of runs at random."
+            "that of runs at random. Whether they would have failed is not known: they are no part "
+            "of the share of failed runs."
         )
+    if lost := sum(row.lost_when_stopped for row in rows):
+        yield f"{lost} of the runs that were stopped had collapsed by then."
     if any(share_seeds(study.of(recipe)) for recipe in study.recipes):
         yield (
             "Runs share head seeds or data seeds, so fewer are independent than are there. Tests "
@@ -214,8 +225,41 @@ def _recipe_row(row: RecipeSummary, decimals: int, has_ends: bool) -> list[str]:
         mean_and_std(row, decimals),
         between(row.interval, decimals),
         *score,
-        f"{row.failed} of {row.runs}",
+        f"{row.failed} of {row.ended}",
         typographic(time),
+    ]
+
+
+def _sweeps(study: Study, decimals: int) -> Iterator[str]:
+    """Yields the score against each setting that was swept, from its smallest value up."""
+    found = swept_settings.find(study)
+    for one in () if found is None else found.sweeps:
+        yield f"## Score against {escaped(one.key)}"
+        yield escaped(typographic(swept_settings.words(one)))
+        heads = ["Value", "Runs", "Mean ± std", "95 % interval", "Failed", "Minus the best", "p"]
+        yield table(heads, [_swept_row(one, value, decimals) for value in one.values])
+        pairs = sum(value.summary.mean is not None for value in one.values)
+        unset = "" if one.unset is None else f" {escaped(one.unset.recipe)} does not set it: mean "
+        level = "" if one.unset is None else f"{mean_and_std(one.unset, decimals)}."
+        yield (
+            f"p: exact over the seeds, corrected for all {pairs * (pairs - 1) // 2} pairs of "
+            f"values ({one.correction}), for the best was chosen after all were seen.{unset}{level}"
+        )
+
+
+def _swept_row(sweep: Sweep, value: SweptValue, decimals: int) -> list[str]:
+    row, against = value.summary, value.against_best
+    difference = against.mean_difference if against else None
+    written = typographic(f"{value.value:g}")
+    p = formats.p_value(value.p_value).removeprefix("p = ").removeprefix("p ")
+    return [
+        f"**{written}**, best mean" if value is sweep.best else written,
+        str(row.scored),
+        mean_and_std(row, decimals),
+        between(row.interval, decimals),
+        f"{row.failed} of {row.ended}",
+        typographic(formats.number(difference, decimals, signed=True)),
+        typographic(p),
     ]
 
 

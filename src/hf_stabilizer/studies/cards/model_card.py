@@ -216,10 +216,13 @@ def _finite(value: float | None) -> float | None:
 def _lead(study: Study, row: RecipeSummary) -> str:
     text = f"Trained {row.runs} times with the recipe {escaped(row.recipe)}"
     text += ", each time under other seeds" if row.runs > 1 else ""
-    text += f"; {row.failed} of {row.runs} runs failed" if row.failed else "; no run failed"
+    counted = f"{row.ended} runs" if not row.stopped else f"the {row.ended} runs not stopped"
+    text += f"; {row.failed} of {counted} failed" if row.failed else "; no run failed"
     if row.stopped:
         were = "was" if row.stopped == 1 else "were"
         text += f", {row.stopped} {were} stopped early, without a final score"
+        if row.lost_when_stopped:
+            text += f" ({row.lost_when_stopped} collapsed by then)"
     if len(study.recipes) > 1:
         text += f". Against the other recipes of the study: {escaped(typographic(verdict(study)))}"
     return text if text.endswith(".") else f"{text}."
@@ -233,7 +236,7 @@ def _scores(row: RecipeSummary, decimals: int) -> str:
         mean_and_std(row, decimals),
         between(row.interval, decimals),
         *(typographic(formats.number(value, decimals)) for value in single),
-        f"{row.failed} of {row.runs}",
+        f"{row.failed} of {row.ended}",
     ]
     return table(heads, [cells])
 

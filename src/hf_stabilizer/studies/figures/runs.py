@@ -78,7 +78,8 @@ def _lane(row: RecipeSummary, runs: Sequence[Run], place: int, decimals: int) ->
     if row.failed:
         note.append(f"{row.failed} failed")
     if row.stopped:
-        note.append(f"{row.stopped} stopped")
+        lost = f" ({row.lost_when_stopped} collapsed)" if row.lost_when_stopped else ""
+        note.append(f"{row.stopped} stopped{lost}")
     if without := sum(score_of(run) is None for run in runs):
         note.append(f"{without} without a score")
     return Lane(

@@ -43,7 +43,8 @@ def facts_of(
     """
     decimals = study_decimals(study)
     failed = sum(row.failed for row in rows)
-    tail = [Fact("Failed runs", f"{failed} of {len(study.runs)}", _failed_note(rows))]
+    ended = sum(row.ended for row in rows)
+    tail = [Fact("Failed runs", f"{failed} of {ended}", _failed_note(rows))]
     saved = early_stopping_fact(study)
     tail += [saved] if saved else []
     seconds = {row.recipe: row.seconds for row in rows}
@@ -131,4 +132,9 @@ def _no_interval(chosen: Comparison) -> str:
 
 def _failed_note(rows: Sequence[RecipeSummary]) -> str:
     counts = [f"{row.recipe} {row.failed}" for row in rows if row.failed]
-    return ", ".join(counts) or "every run ended well"
+    stopped, lost = sum(row.stopped for row in rows), sum(row.lost_when_stopped for row in rows)
+    if not stopped:
+        return ", ".join(counts) or "every run ended well"
+    had = f", {lost} of them collapsed by then" if lost else ""
+    counts = counts or ["every run that went on ended well"]
+    return ", ".join([*counts, f"{stopped} stopped early do not count{had}"])

@@ -6,8 +6,6 @@ The page is `report.html.j2` with `report.css` and `report.js`, filled here and 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
 import os
@@ -35,6 +33,7 @@ from hf_stabilizer.studies.page.data_links import (
 )
 from hf_stabilizer.studies.page.facts import facts_of
 from hf_stabilizer.studies.page.section import Section
+from hf_stabilizer.studies.page.shell import hash_of
 from hf_stabilizer.studies.statistics import RecipeSummary, final_score, summary_rows
 from hf_stabilizer.studies.verdict import outcome, study_decimals, verdict_parts
 
@@ -165,7 +164,7 @@ def _content(study: Study) -> Content:
         "sections": parts,
         "section_data": [data_link(part.records, f"{stem}-{part.anchor}") for part in parts],
         "script": Markup(script),
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "script_hash": hash_of(script),
     }
 
 

@@ -6,8 +6,6 @@ random part: the same runs give the same file.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from hf_stabilizer.studies.page.data_links import data_link, file_stem
 from hf_stabilizer.studies.page.section import Section
 from hf_stabilizer.studies.page.sections.lines import Line, lines_chart
 from hf_stabilizer.studies.page.sections.markup import Cell, figure, folded, number, panels, table
+from hf_stabilizer.studies.page.shell import hash_of
 from hf_stabilizer.studies.plans.plan_view import between, option_rows, shown_gain
 from hf_stabilizer.studies.plans.study_plan import StudyPlan, advice_parts, cautions, flags, percent
 from hf_stabilizer.studies.statistics import Option
@@ -78,7 +77,7 @@ def render_plan(found: StudyPlan, *, name: str, command: str = "") -> str:
         command=command,
         version=__version__,
         script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hash=hash_of(script),
     )
 
 

@@ -9,6 +9,7 @@ runs: those that are equal in all other factors and in their seeds.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from hf_stabilizer.studies.runs_compared.gathering import ComparedRun, gather_runs
+from hf_stabilizer.studies.runs_compared.kept_weights import SCORED, trained_on
 from hf_stabilizer.studies.statistics import sample_std, sign_flip_p_value
 
 DEFAULT = "(default)"
@@ -93,13 +95,33 @@ class RunComparison:
     @property
     def cautions(self) -> tuple[str, ...]:
         """What makes these scores hard to compare, a sentence each."""
-        tested = sum(run.on_test_rows for run in self.runs)
-        if tested in (0, len(self.runs)):
-            return ()
-        return (
-            f"the scores of {tested} of {len(self.runs)} runs are of test rows, those of the "
-            "others the best on validation rows, which are too good: they do not compare",
-        )
+        count, found = Counter(run.scored_on for run in self.runs), []
+        if 0 < count["test"] < len(self.runs):
+            found.append(
+                f"the scores of {count['test']} of {len(self.runs)} runs are of test rows, those "
+                "of the others of validation rows: they do not compare"
+            )
+        if count["best"] and count["last"]:
+            found.append(
+                f"{count['best']} runs kept the best weights of several looks at the validation "
+                f"rows, whose score is a little too good, and {count['last']} the last ones: that "
+                "alone makes a difference"
+            )
+        if late := sum(run.scored_on == "last" and trained_on(run.run) for run in self.runs):
+            found.append(
+                f"{late} runs were trained on after their last evaluation: their scores are not "
+                "of the very weights that they kept"
+            )
+        return tuple(found)
+
+    @property
+    def scored_on(self) -> str:
+        """Which rows and which weights the scores are of, in words."""
+        count = Counter(run.scored_on for run in self.runs)
+        if len(count) == 1:
+            return f"scores are of {SCORED[next(iter(count))]}"
+        parts = (f"{count[rows]} of {what}" for rows, what in SCORED.items() if count[rows])
+        return f"scores: {'; '.join(parts)}"
 
     def values(self, run: ComparedRun, settings: Sequence[str]) -> tuple[str, ...]:
         """Returns the values of some settings as text."""
@@ -152,6 +174,7 @@ class RunComparison:
                 **one.run.seeds,
                 "metric": self.metric,
                 "score": one.score,
+                "scored_on": one.scored_on,
             }
             for one in self.runs
         ]
@@ -175,6 +198,9 @@ def compare_runs(
     greater_is_better: bool | None = None,
 ) -> RunComparison:
     """Returns finished runs side by side: the settings that differ, and the scores.
+
+    A run's score is that of the weights that it kept: on test rows where there are any, else on
+    validation rows, where the best weights were chosen or the last were kept.
 
     Args:
         folders: Folders of runs, studies or procedures, or above them.

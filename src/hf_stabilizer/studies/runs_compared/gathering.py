@@ -19,7 +19,8 @@ from hf_stabilizer.errors import ConfigurationError, StudyError, did_you_mean
 from hf_stabilizer.procedure import read_procedure
 from hf_stabilizer.records import Run, read_run
 from hf_stabilizer.studies.past_runs.reading import read_runs
-from hf_stabilizer.studies.study import DEFINITION
+from hf_stabilizer.studies.runs_compared.kept_weights import Rows, kept_score
+from hf_stabilizer.studies.study import DEFINITION, read_definition
 
 # Any in this module: whatever YAML can say.
 NOT_SETTINGS = frozenset(
@@ -45,11 +46,12 @@ class ComparedRun:
     procedure: str
     """What made it: "train", "study", or the kind of a procedure, e.g. "cross-validate"."""
     score: float
-    """The metric that decides: on test rows where there are any, else the best on validation."""
+    """The metric that decides, of the weights that the run kept."""
     settings: Mapping[str, str]
     """Every setting as text, the recipe's name and the procedure with them."""
-    on_test_rows: bool = False
-    """Whether the score is that of test rows."""
+    scored_on: Rows = "best"
+    """"test" rows where there are any; else validation rows, by the "best" weights or the "last",
+    whichever the run kept."""
 
     @property
     def seeds(self) -> tuple[tuple[str, int], ...]:
@@ -77,13 +79,12 @@ def gather_runs(
     compared, left = [], []
     files: dict[str, str] = {}
     for folder, run, made in found:
-        score = _score(run, metric, greater_is_better)
+        score = kept_score(run, metric, greater_is_better=greater_is_better)
         if score is None:
             left.append(f"{folder}: {run.reason or run.status}, without a score")
         else:
-            on_test = run.metric == metric and run.test_score is not None
-            settings = _settings(run, made, files)
-            compared.append(ComparedRun(run, folder, made, score, settings, on_test))
+            settings = _settings(run, folder, made, files)
+            compared.append(ComparedRun(run, folder, made, score.value, settings, score.rows))
     if not compared:
         raise StudyError(
             f"none of the {len(found)} runs has a final {metric}; name folders of finished runs"
@@ -144,22 +145,23 @@ def _direction(metric: str, runs: Sequence[Run]) -> bool:
     return greater_is_better(metric)
 
 
-def _score(run: Run, metric: str, greater_is_better: bool) -> float | None:
-    if run.status == "stopped":
-        return None
-    if run.metric == metric:
-        return run.score
-    scores = [metrics[metric] for _, metrics in run.evaluations if metric in metrics]
-    return (max if greater_is_better else min)(scores) if scores else None
-
-
-def _settings(run: Run, made: str, files: dict[str, str]) -> dict[str, str]:
+def _settings(run: Run, folder: Path, made: str, files: dict[str, str]) -> dict[str, str]:
     values = {k: v for k, v in run.configuration.items() if k not in NOT_SETTINGS}
     for key in FILES:
         if isinstance(values.get(key), str):
-            values[key] = _first_alike(values[key], files)
+            values[key] = _first_alike(_where_now(values[key], key, run, folder), files)
     told = {"procedure": made, "recipe": run.recipe, **values}
     return {key: _text(value) for key, value in told.items() if value is not None}
+
+
+def _where_now(path: str, key: str, run: Run, folder: Path) -> str:
+    """Returns where a file of a run lies; where its study was moved, the study knows."""
+    study = folder.absolute().joinpath("..", "..", "..").resolve()
+    if Path(path).is_file() or not (study / DEFINITION).is_file():
+        return path
+    told = read_definition(study).recipe_settings.get(run.recipe, {}).get(key)
+    moved = study / told if isinstance(told, str) else study
+    return str(moved.resolve()) if moved.is_file() else path
 
 
 def _first_alike(path: str, known: dict[str, str]) -> str:

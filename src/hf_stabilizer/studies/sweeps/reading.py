@@ -36,8 +36,9 @@ def read_sweeps(
         overrides: Keys that beat it.
 
     Raises:
-        ConfigurationError: A text that is no sweep, `all` of an option that counts no layers or
-            without a configuration, or a recipe that is named twice.
+        ConfigurationError: A text that is no sweep, a value that the key does not allow, `all` of
+            an option that counts no layers, beside other values or without a configuration, or a
+            recipe that is named twice.
 
     Example:
         >>> list(read_sweeps(["reinit_layers=0,2"], recipes=["plain"]))
@@ -54,6 +55,8 @@ def read_sweeps(
         if values == ["all"]:
             whole, values = _every_value(key, config, overrides)
             found = found or ({WHOLE: {}} if whole else {})
+        else:
+            values = _allowed(key, values, text)
         for name, settings in sweep(key, values).items():
             if name in found:
                 raise ConfigurationError(f"{name} is swept twice; give each value once")
@@ -70,6 +73,28 @@ def _read(text: str) -> tuple[str, list[Any]]:
             f"a sweep is KEY=VALUE,VALUE,..., got {text!r}; for instance reinit_layers=0,1,2"
         )
     return key, values
+
+
+def _allowed(key: str, values: Sequence[Any], text: str) -> list[Any]:
+    """Returns the values as the key has them.
+
+    Raises:
+        ConfigurationError: The key is unknown or does not allow one; or `all` is beside others.
+    """
+    if key in COUNTS_OF_LAYERS and "all" in values:
+        others = ", ".join(str(value) for value in values if value != "all")
+        raise ConfigurationError(
+            f"the sweep {text!r}: all is every number of blocks already; give all by itself, or "
+            f"numbers such as {others if others.strip('al, ') else '0, 1, 2'}"
+        )
+    from hf_stabilizer.configuration import check_value
+
+    checked = [check_value(key, value) for value in values]
+    # Recipes are named after what was written: 0 for a number, one word for a list of it.
+    return [
+        value if new == value or isinstance(new, list) else new
+        for value, new in zip(values, checked, strict=True)
+    ]
 
 
 def _every_value(

@@ -26,7 +26,7 @@ def sweep(
 
     Args:
         key: Any configuration key, e.g. "transfer_layers", "reinit_layers", "learning_rate".
-        values: Its values, each once; None leaves the option at its default.
+        values: Its values, each once; None where the key allows null.
         base: What all of them set besides: the name of a recipe or a YAML file, or settings.
 
     Returns:

@@ -62,7 +62,7 @@ def _lane(
         spread = f" \N{MIDDLE DOT} std {formats.number(row.std, decimals)}"
         note.append(element("tspan", spread, cls="spare"))  # not shown where room is short
     if row.failed:
-        note.append(element("tspan", f" \N{MIDDLE DOT} {row.failed} of {len(runs)} failed"))
+        note.append(element("tspan", f" \N{MIDDLE DOT} {row.failed} of {row.ended} failed"))
     if beyond := sum(not x.holds(score) for score in scores_of(runs)):
         note.append(element("tspan", f" \N{MIDDLE DOT} {beyond} beyond the scale"))
     yield text(short(row.recipe, 22), 16, top + 24, cls="name")

@@ -48,13 +48,20 @@ def folded(summary: str, *content: Markup) -> Markup:
     return element("details", element("summary", words(summary)), *content)
 
 
-def table(label: str, heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Markup:
+def table(
+    label: str,
+    heads: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    foot: Iterable[Sequence[Cell]] = (),
+) -> Markup:
     """Returns a table that sorts and scrolls; the first cell of each row names it.
 
     Args:
         label: What the table holds, for those who do not see it.
         heads: Names of the columns.
         rows: Cells, as many as heads in each row.
+        foot: Rows that stay at the end when the others are sorted.
 
     Example:
         >>> print(table("Scores", ["Recipe", "Mean"], [["a<b", ("0.5", 0.5)]]))
@@ -64,8 +71,10 @@ def table(label: str, heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> M
         data-value="0.5">0.5</td></tr></tbody></table></div>
     """
     head = element("tr", *(element("th", words(name), scope="col") for name in heads))
-    body = [element("tr", *(_cell(cell, place) for place, cell in enumerate(row))) for row in rows]
-    inside = element("table", element("thead", head), element("tbody", *body), cls="sortable")
+    parts = [element("thead", head), element("tbody", *map(_row, rows))]
+    if end := [_row(row) for row in foot]:
+        parts.append(element("tfoot", *end))
+    inside = element("table", *parts, cls="sortable")
     return element("div", inside, cls="scroll", role="region", aria_label=label, tabindex=0)
 
 
@@ -106,6 +115,10 @@ def direction(metric: str, greater_is_better: bool) -> str:
     if greater_is_better:
         return f"{metric}, higher is better \N{RIGHTWARDS ARROW}"
     return f"{metric}, \N{LEFTWARDS ARROW} lower is better"
+
+
+def _row(cells: Sequence[Cell]) -> Markup:
+    return element("tr", *(_cell(cell, place) for place, cell in enumerate(cells)))
 
 
 def _cell(cell: Cell, place: int) -> Markup:
