@@ -124,6 +124,25 @@ def test_layers_takes_a_model_folder(
     assert "bert.encoder.layer.0.attention.self.query.weight" in out
 
 
+def test_layers_shows_weight_decay_where_it_is_not_the_same_for_all(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = ("layers", str(config_file), "--weight_decay", "0.1")
+    code, out, _ = run(*same, capsys=capsys)
+    assert code == 0
+    assert "weight decay" not in out
+
+    own = (*same, "--layer_weight_decay_multipliers", "[0.5, 2]", "--head_weight_decay", "0")
+    _, out, _ = run(*own, capsys=capsys)
+    lines = {line.split()[1]: line.split() for line in out.splitlines() if len(line.split()) > 4}
+    assert "weight decay" in out
+    assert [lines[name][5] for name in ("embeddings", "layer_01", "layer_02", "head")] == [
+        "0.05", "0.05", "0.2", "0",
+    ]  # fmt: skip
+    _, out, _ = run(*own, "--freeze_layers", "1", "--json", capsys=capsys)
+    assert [row["weight_decay"] for row in json.loads(out)] == [0.05, None, 0.2, 0.0]
+
+
 def test_layers_shows_what_the_checkpoint_holds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,7 +226,7 @@ def test_env_names_the_versions(capsys: pytest.CaptureFixture[str]) -> None:
         (("train", "CONFIG", "--recipe", "stabilized"), "did you mean stabilised"),
         (("train", "CONFIG", "stray"), "belongs to no option"),
         (("study", "CONFIG", "--recipe", "plain"), "did you mean --recipes"),
-        (("study", "CONFIG", "--runs", "0"), "runs must be 1 or more"),
+        (("study", "CONFIG", "--runs", "0"), "runs must be a whole number"),
         (("report", "nowhere"), "holds no study"),
         (("report", "nowhere", "--title", "x"), "takes no --title"),
         (("layers", "./nothing"), "nothing"),
@@ -231,6 +250,8 @@ def test_env_names_the_versions(capsys: pytest.CaptureFixture[str]) -> None:
         (("report", "STUDY", "--markdown", "STUDY"), "is a folder; name the file to write"),
         (("report", "STUDY", "--figures", "tiny.yaml"), "is a file; name another"),
         (("report", "STUDY", "--model-card", "latin.md"), "is not text in UTF-8"),
+        # What no check foresees and the system refuses.
+        (("report", "STUDY", "--output", f"{'x' * 300}.html"), "File name too long; name another"),
         (("report", "STUDY", "--format", "png"), "--format does nothing without --figures"),
         (("report", "STUDY", "--model-card-recipe", "plain"), "does nothing without --model-card"),
         (("seeds", "STUDY", "--output", "folder.json"), "is a folder; name the file to write"),
@@ -263,6 +284,37 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert "usage:" not in err
     assert out == ""
     assert sorted(tmp_path.rglob("*")) == there
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no such file system here")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("study", "CONFIG", "--output-dir", "/proc/nope"),
+        ("train", "CONFIG", "--output-dir", "/proc/nope"),
+        ("cross-validate", "CONFIG", "--output-dir", "/proc/nope"),
+        ("report", "STUDY", "--output", "/proc/nope/x.html"),
+        ("report", "STUDY", "--figures", "/proc/nope"),
+        ("plan-study", "STUDY", "--budget", "3", "--output", "/proc/nope/x.html"),
+        ("init", "bert", "--output", "/proc/nope/x.yaml"),
+    ],
+    ids=" ".join,
+)
+def test_where_nothing_can_be_written_is_one_sentence(
+    words: tuple[str, ...],
+    config_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    finished_study(tmp_path / "finished")
+    names = {"CONFIG": str(config_file), "STUDY": "finished"}
+    code, out, err = run(*(names.get(word, word) for word in words), capsys=capsys)
+    assert (code, out) == (2, "")
+    last = err.splitlines()[-1]
+    assert last.startswith("hf-stabilizer: error: ")
+    assert "'/proc' takes no files" in last
 
 
 def finished_study(folder: Path) -> None:

@@ -503,3 +503,8 @@ def test_moving_the_folder_keeps_the_best_checkpoint(tmp_path: Path) -> None:
     moved = shutil.move(tmp_path / "a", tmp_path / "b")
     (run,) = read_runs(moved, metric="accuracy").runs
     assert run.checkpoint == str(tmp_path / "b" / "checkpoint-20")
+
+
+def test_no_folder_at_all_is_no_study() -> None:
+    with pytest.raises(ConfigurationError, match="folders is empty; name one folder or more"):
+        read_runs([])

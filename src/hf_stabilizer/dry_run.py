@@ -20,7 +20,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from hf_stabilizer.arguments import StabilizerArguments, stabilize
 from hf_stabilizer.averaging import AveragingCallback
-from hf_stabilizer.configuration import load_configuration
+from hf_stabilizer.configuration import Configuration, load_configuration
 from hf_stabilizer.evaluation import EvaluationsPerEpochCallback
 from hf_stabilizer.layer_view import LayerRow, layer_rows
 from hf_stabilizer.run import assemble, load_parts, prepare_data
@@ -98,7 +98,15 @@ def rehearse_run(
         DataError: The rows are not as the configuration says.
     """
     configuration = load_configuration(config, recipe=recipe, overrides=overrides)
-    prepared = prepare_data(configuration)
+    return rehearse_on(prepare_data(configuration), configuration)
+
+
+def rehearse_on(prepared: PreparedTask, configuration: Configuration) -> DryRun:
+    """Does the same on rows that are tokenised already.
+
+    Raises:
+        ConfigurationError: The model cannot be loaded.
+    """
     with TemporaryDirectory() as folder:  # the Trainer makes its output folder at once
         model, args = load_parts(configuration, Path(folder), prepared, quiet=True)
         findings = tuple(preflight(model, args, prepared.train, eval_dataset=prepared.validation))

@@ -15,7 +15,7 @@ The recipes that ship lie once, in `configs/recipes`; the wheel carries them ins
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,12 +106,17 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
 
 
-def load_recipe(name_or_file: str) -> Recipe:
+def load_recipe(name_or_file: str | Path) -> Recipe:
     """Reads a recipe by its name, or from a YAML file of one's own.
 
     Raises:
         ConfigurationError: There is no such recipe or file, or it is not a recipe.
     """
+    if not isinstance(name_or_file, str | Path):
+        raise ConfigurationError(
+            f"a recipe must be a name, or the path of a YAML file, got {name_or_file!r}"
+        )
+    name_or_file = str(name_or_file)
     is_file = name_or_file.endswith((".yaml", ".yml"))
     path = Path(name_or_file) if is_file else recipe_folder() / f"{name_or_file}.yaml"
     if not is_file and name_or_file not in recipe_names():
@@ -128,6 +133,22 @@ def load_recipe(name_or_file: str) -> Recipe:
     for task in tasks or ():
         check_choice(task, TASKS, name=f"a task in {str(path)!r}")
     return Recipe(path.stem, settings, _leading_comment(path))
+
+
+def check_listed(recipes: object) -> None:
+    """Raises ConfigurationError if recipes are one text, whose letters would be taken for names.
+
+    Example:
+        >>> check_listed("plain")
+        Traceback (most recent call last):
+            ...
+        hf_stabilizer.errors.ConfigurationError: recipes must be a list or a mapping, got 'plain';
+        write ['plain']
+    """
+    if isinstance(recipes, str) or not isinstance(recipes, Iterable):
+        raise ConfigurationError(
+            f"recipes must be a list or a mapping, got {recipes!r}; write [{recipes!r}]"
+        )
 
 
 def _leading_comment(path: Path) -> str:

@@ -5,6 +5,7 @@ Imports no torch, so that statistics and reports open at once and run anywhere.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -12,9 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Literal
 
 from hf_stabilizer.errors import ConfigurationError, StudyError
+
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 Status = Literal["finished", "stopped", "failed"]
 
@@ -182,8 +186,15 @@ def check_folder(folder: Path, *, key: str) -> None:
         raise ConfigurationError(
             f"{key} {str(folder)!r} cannot be a folder: {str(nearest)!r} is a file; name another"
         )
-    if not os.access(nearest, os.W_OK):
+    try:
+        # What may be written cannot be told otherwise: the root user is allowed what a file system
+        # then refuses. On Linux such a file has no name, and leaves no trace.
+        with TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # whoever writes says so, with what it lost
+            return
+        why = "is read-only" if error.errno in READ_ONLY else f"takes no files ({error.strerror})"
         raise ConfigurationError(
-            f"{key} {str(folder)!r} cannot be written into: {str(nearest)!r} is read-only; "
-            "name another"
-        )
+            f"{key} {str(folder)!r} cannot be written into: {str(nearest)!r} {why}; name another"
+        ) from error

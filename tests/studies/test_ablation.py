@@ -308,7 +308,7 @@ def test_an_ablation_may_stop_early(tiny: dict[str, Any], tmp_path: Path) -> Non
         ({"baseline": "mosbach", "remedies": ["mosbach", "a:weight_decay=0.2"]}, "another arm's"),
         ({"remedies": ["a:averaging=swa", "b:averaging=ema"]}, "cannot be joined: a sets averag"),
         ({"remedies": ["a:task=text-regression", "b:averaging=ema"]}, "has another task than"),
-        ({"runs": 0}, "runs must be .*1 or more, got 0"),
+        ({"runs": 0}, "runs must be a whole number of runs per recipe from 1 up, got 0"),
     ],
     ids=str,
 )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import os
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 
 import pytest
 
 from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.studies.executors.local_workers import LocalWorkers, WorkerDiedError
+from hf_stabilizer.studies.executors.place import Engine, Place
 
 
 def process_id(seconds: float = 0.0) -> int:
@@ -81,6 +86,79 @@ def test_no_workers_is_an_error() -> None:
 
 def test_it_is_an_executor_like_any_other() -> None:
     assert isinstance(LocalWorkers(1), type(ThreadPoolExecutor(1)).__mro__[1])
+
+
+# ---- warmed up
+
+
+def readiness() -> tuple[int, bool, bool, str | None]:
+    has_imported = "hf_stabilizer.studies.worker" in sys.modules
+    return os.getpid(), has_imported, gc.get_freeze_count() > 0, os.environ.get("SAID_BEFORE")
+
+
+def processes() -> set[int | None]:
+    return {child.pid for child in multiprocessing.active_children()}
+
+
+def all_ended(before: set[int | None]) -> bool:
+    deadline = time.monotonic() + 10  # one that was killed takes a moment
+    while not processes() <= before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return processes() <= before
+
+
+def test_what_runs_need_is_there_before_the_first_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAID_BEFORE", "yes")
+    before = processes()
+    with LocalWorkers(1) as workers:
+        workers.warm_up()
+        (started,) = processes() - before  # it has begun with no task at all
+        assert workers.submit(readiness).result() == (started, True, True, "yes")
+
+
+def test_a_worker_that_is_lost_before_its_first_task_is_replaced() -> None:
+    before = processes()
+    with LocalWorkers(1) as workers:
+        workers.warm_up()
+        for child in multiprocessing.active_children():
+            if child.pid not in before:
+                child.kill()
+        with pytest.raises(WorkerDiedError):
+            workers.submit(process_id).result()
+        assert workers.submit(process_id).result() > 0
+
+
+@pytest.mark.parametrize(
+    ("engine", "runs", "started"),
+    [
+        (Engine(workers=2), 1, 1),  # no more processes than runs
+        (Engine("local", workers=1), 9, 1),
+        (Engine(workers=2), 0, 0),
+        (Engine("in-process"), 9, 0),
+        (Engine(ThreadPoolExecutor(1)), 9, 0),
+        (Engine(launcher=f"{sys.executable} -u"), 9, 0),
+    ],
+)
+def test_only_local_workers_that_are_needed_start_early(
+    engine: Engine, runs: int, started: int, tmp_path: Path
+) -> None:
+    before = processes()
+    place = Place(tmp_path, engine)
+
+    def cut_short() -> None:
+        with place.warmed_up(runs):
+            assert len(processes() - before) == started
+            if started:
+                with place.open() as pool:
+                    assert isinstance(pool, LocalWorkers)
+                    assert pool.workers == started
+                with place.open() as same:  # the end of that block was not its end
+                    assert same is pool
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cut_short()
+    assert all_ended(before)
 
 
 # ---- devices

@@ -20,6 +20,7 @@ from filelock import FileLock
 from hf_stabilizer import run_study, train
 from hf_stabilizer.errors import ConfigurationError, DataError, StudyError
 from hf_stabilizer.records import Run, read_run, write_run
+from hf_stabilizer.studies.events import read_events
 from hf_stabilizer.studies.question import load_recipes
 from hf_stabilizer.studies.study import Study, write_definition
 
@@ -191,9 +192,10 @@ def test_refusal_another_process_is_at_work(short: dict[str, Any], tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"runs": 0}, "runs must be 1 or more, got 0"),
+        ({"runs": 0}, "runs must be a whole number of runs per recipe from 1 up, got 0"),
         ({"first_seed": 2**32 - 1}, "first_seed must be a whole number"),
         ({"recipes": []}, "recipes is empty"),
+        ({"recipes": "plain"}, "recipes must be a list or a mapping, got 'plain'"),
         ({"recipes": ["plain", "plain"]}, "named twice"),
         ({"recipes": ["plain", "stabilzed"]}, "did you mean stabilised"),
         ({"workers": 2}, "an executor or a number of workers"),
@@ -278,6 +280,26 @@ def test_a_record_survives_the_way_through_json() -> None:
     assert Run.from_json(run.to_json()) == run
     extended = json.dumps({**json.loads(run.to_json()), "later": 1})
     assert Run.from_json(extended) == run
+
+
+def test_what_a_killed_study_left_undone_is_done_by_the_next_start(
+    short: dict[str, Any], tmp_path: Path
+) -> None:
+    """Killed when all runs were recorded, but before one model was kept and the ends were noted."""
+    folder, events = tmp_path / "s", tmp_path / "s" / "events.jsonl"
+    study(short, folder, keep_models=True)
+    models = folder / "runs" / "plain"
+    assert len(list(models.glob("*/model"))) == 2
+    study(short, folder)  # nothing is open, and nothing is taken away from a study that ended
+    assert len(list(models.glob("*/model"))) == 2
+    lines = events.read_text().splitlines(keepends=True)
+    ends = ('"finished"', '"failed"')
+    events.write_text("".join(line for line in lines if not any(end in line for end in ends)))
+    again = study(short, folder)
+    assert len(list(models.glob("*/model"))) == 1
+    assert sorted(str(run.checkpoint) for run in again.of("plain")) == ["None", "model"]
+    ended = [(one.recipe, one.run) for one in read_events(folder) if f'"{one.event}"' in ends]
+    assert sorted(ended) == sorted((run.recipe, run.name) for run in again.runs)
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def test_the_runs_kept_are_those_of_the_budget_that_starts_as_many(
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"runs": 0}, "runs must be 1 or more, got 0"),
+        ({"runs": 0}, "runs must be a whole number of runs per recipe from 1 up, got 0"),
         ({"runs": 5, "keep": 6}, r"keep must be a whole number of runs in \[1, 5\]"),
         ({"runs": 5, "stop_at": True}, r"stop_at must be a fraction .* got True"),
         ({"runs": 5, "budget": 3}, "a budget of 3 says how many runs there are, and runs 5"),

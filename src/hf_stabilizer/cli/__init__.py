@@ -31,7 +31,7 @@ from hf_stabilizer.cli import (
     train,
 )
 from hf_stabilizer.cli.parsing import EPILOG, Parser, own_options, read_overrides
-from hf_stabilizer.errors import StabilizerError
+from hf_stabilizer.errors import StabilizerError, first_line
 
 COMMANDS = (
     train,
@@ -77,10 +77,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     except StabilizerError as error:
         print(f"hf-stabilizer: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:  # a file or folder that no check foresaw
+        print(f"hf-stabilizer: error: {_plainly(error)}", file=sys.stderr)
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         again = "; the same command goes on from there" if words[:1] in RESUMABLE else ""
         print(f"\nhf-stabilizer: interrupted; what is recorded stays{again}", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _plainly(error: OSError) -> str:
+    """What the system refused, and of which file."""
+    if error.filename is None or error.strerror is None:
+        return first_line(error)
+    return f"{str(error.filename)!r}: {error.strerror}; name another file or folder"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -7,7 +7,12 @@ import argparse
 from hf_stabilizer.cli.parsing import AddCommand, InPlaceOf
 from hf_stabilizer.cli.speaking import speak_plainly
 from hf_stabilizer.cli.study import keep_report, read_subject
-from hf_stabilizer.cli.study_options import add_study_options, study_options
+from hf_stabilizer.cli.study_options import (
+    add_study_options,
+    check_options,
+    show_rehearsal,
+    study_options,
+)
 
 
 def add(command: AddCommand) -> None:
@@ -37,11 +42,19 @@ def add(command: AddCommand) -> None:
 def _ablate(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from hf_stabilizer.studies.ablations.ablating import ablate
+    from hf_stabilizer.studies.ablations.ablation import runs_needed
+
+    check_options(args, runs=runs_needed(len(args.remedies)))
+    from hf_stabilizer.studies.ablations.ablating import ablate, rehearse_ablation
     from hf_stabilizer.studies.ablations.ablation_view import print_ablation
 
     speak_plainly()
     subject, folder = read_subject(args, ending="-ablation")
+    if args.dry_run:
+        what = {"remedies": args.remedies, "baseline": args.baseline, "output_dir": folder}
+        options = study_options(args)
+        show_rehearsal(args, lambda: rehearse_ablation(subject, **what, **options))
+        return
     errors = Console(stderr=True)
     errors.print("Checking the configuration, the rows and the model ...", highlight=False)
     study = ablate(

@@ -21,7 +21,9 @@ def add(command: AddCommand) -> None:
     init.add_argument("--output", default="config.yaml")
     init.add_argument("--keys", action="store_true", help="list every configuration key")
 
-    command("env", _env, "Show versions and hardware, for reports of problems.")
+    env = command("env", _env, "Show versions and hardware, for reports of problems.")
+    for parser in (recipes, init, env):
+        parser.epilog = None
 
 
 def _recipes(args: argparse.Namespace) -> None:

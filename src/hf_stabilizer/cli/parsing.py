@@ -54,7 +54,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises instead of printing usage and exiting."""
-        raise ConfigurationError(f"{message}; see `{self.prog} --help`")
+        raise ConfigurationError(f"{message}{self._instead(message)}; see `{self.prog} --help`")
+
+    def _instead(self, message: str) -> str:
+        """Names the options that can stand in place of an argument that is missing."""
+        missing = message.partition("arguments are required: ")[2].split(", ")
+        given = [a for a in self._actions if isinstance(a, InPlaceOf) and a.other.dest in missing]
+        if not given:
+            return ""
+        names = " or ".join(action.option_strings[0] for action in given)
+        return f" (in place of {given[0].other.dest}: {names})"
 
 
 class InPlaceOf(argparse.Action):
@@ -62,16 +71,16 @@ class InPlaceOf(argparse.Action):
 
     def __init__(self, *args: Any, other: argparse.Action, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._other = other
+        self.other = other
 
     def __call__(
         self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:  # Any: as argparse has it
         """Takes the value, and the other is needed no more."""
         setattr(namespace, self.dest, values)
-        self._other.required = False
+        self.other.required = False
         # Or it would take the value of the next option that argparse does not know.
-        self._other.nargs = argparse.SUPPRESS
+        self.other.nargs = argparse.SUPPRESS
 
 
 def read_overrides(tokens: Sequence[str], own: Sequence[str] = ()) -> dict[str, Any]:

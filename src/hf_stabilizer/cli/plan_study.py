@@ -14,6 +14,7 @@ def add(command: AddCommand) -> None:
     """Adds `plan-study`."""
     text = "Tell from finished runs how many to start, when to stop and how many to continue."
     plan = command("plan-study", _plan_study, text)
+    plan.epilog = None
     plan.add_argument(
         "folders", nargs="+", metavar="RUNS", help="folder of a study, of runs, or above them"
     )

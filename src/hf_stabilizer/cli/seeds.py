@@ -13,6 +13,7 @@ def add(command: AddCommand) -> None:
     """Adds `seeds`."""
     text = "Tell how much of the spread comes from the head, the data order and both; trains none."
     seeds = command("seeds", _seeds, text)
+    seeds.epilog = None
     seeds.add_argument(
         "folders", nargs="+", metavar="RUNS",
         help="folder of a study, or of runs of any Trainer; several: one for each data set, whose "

@@ -12,8 +12,10 @@ from hf_stabilizer.cli.parsing import AddCommand, InPlaceOf, no_overrides
 from hf_stabilizer.cli.speaking import show_notes, speak_plainly, without_secrets
 from hf_stabilizer.cli.study_options import (
     add_study_options,
+    check_options,
     engine_options,
     grid_options,
+    show_rehearsal,
     study_options,
 )
 from hf_stabilizer.errors import ConfigurationError
@@ -53,6 +55,7 @@ def add(command: AddCommand) -> None:
 
 
 def _study(args: argparse.Namespace) -> None:
+    check_options(args)
     if args.template is not None:
         _study_of_command(args)
         return
@@ -65,6 +68,9 @@ def _study(args: argparse.Namespace) -> None:
 
     speak_plainly()
     subject, folder = read_subject(args)
+    if args.dry_run:
+        _dry_run(args, subject, folder)
+        return
     errors = Console(stderr=True)
     errors.print("Checking the configuration, the rows and the model ...", highlight=False)
     study = run_study(
@@ -77,6 +83,15 @@ def _study(args: argparse.Namespace) -> None:
     page = keep_report(study, folder)
     print_study(study, Console())
     print(f"\nReport: {page}")
+
+
+def _dry_run(args: argparse.Namespace, subject: Any, folder: str | Path) -> None:
+    from hf_stabilizer.studies.rehearsal import rehearse_study
+
+    recipes, options = _recipes(args, subject), study_options(args)
+    show_rehearsal(
+        args, lambda: rehearse_study(subject, recipes=recipes, output_dir=folder, **options)
+    )
 
 
 def _recipes(
@@ -148,7 +163,8 @@ def _study_of_command(args: argparse.Namespace) -> None:
     no_overrides(args)
     from rich.console import Console
 
-    from hf_stabilizer.studies.commands.command_study import RECIPE, run_command_study
+    from hf_stabilizer.studies.commands.command_question import RECIPE
+    from hf_stabilizer.studies.commands.command_study import run_command_study
     from hf_stabilizer.studies.early_stopping.stopping import read_extent
     from hf_stabilizer.studies.executors.place import Engine, open_for_command
     from hf_stabilizer.studies.page.report import write_report
@@ -156,6 +172,9 @@ def _study_of_command(args: argparse.Namespace) -> None:
     from hf_stabilizer.studies.table import print_study
 
     show_notes()
+    if args.dry_run:
+        _dry_run_of_command(args)
+        return
     grid, runs = grid_options(args), args.runs
     if args.budget is None:
         runs = grid_runs(runs=runs, first_seed=args.first_seed, **grid)
@@ -182,3 +201,14 @@ def _study_of_command(args: argparse.Namespace) -> None:
     page = write_report(study, Path(args.output_dir) / "report.html")
     print_study(study, Console())
     print(f"\nReport: {page}")
+
+
+def _dry_run_of_command(args: argparse.Namespace) -> None:
+    from hf_stabilizer.studies.rehearsal import rehearse_study
+
+    options = study_options(args)
+    options["overrides"] = {} if args.decides is None else {"metric_for_best_model": args.decides}
+    recipes, folder = args.recipes or ["plain"], args.output_dir  # none is that of the script
+    show_rehearsal(
+        args, lambda: rehearse_study(args.template, recipes=recipes, output_dir=folder, **options)
+    )

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.cli.speaking import without_secrets
+from hf_stabilizer.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hf_stabilizer.studies.rehearsed import RehearsedStudy
 
 
 def add_study_options(study: argparse.ArgumentParser, *, runs: str, folder: str) -> None:
@@ -39,6 +46,11 @@ def add_study_options(study: argparse.ArgumentParser, *, runs: str, folder: str)
         "--keep-models", action="store_true",
         help="keep the model of every run, not only of each recipe's best one",
     )  # fmt: skip
+    study.add_argument(
+        "--dry-run", action="store_true",
+        help="show recipes, runs, findings and cost; train nothing and write nothing",
+    )  # fmt: skip
+    study.add_argument("--json", action="store_true", help="with --dry-run: for machines")
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +73,9 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 def add_control_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of a study that tells whether other training rows help."""
     parser.add_argument(
-        "--runs", type=int, metavar="S", help="runs with and without, compared (default: none)"
-    )
+        "--runs", type=int, metavar="S",
+        help="runs with and without, 2 or more, compared (default: none)",
+    )  # fmt: skip
     parser.add_argument(
         "--equal", default="steps", choices=("steps", "epochs"), metavar="steps|epochs",
         help="what runs with and without have in common (default: steps)",
@@ -91,6 +104,52 @@ def grid_options(args: argparse.Namespace) -> dict[str, Any]:  # Any: a number o
     return {
         name: values[0] if values and len(values) == 1 else values for name, values in given.items()
     }
+
+
+def check_options(args: argparse.Namespace, *, runs: int | None = None) -> None:
+    """Raises what is wrong with the options that every study has, before anything is loaded.
+
+    Args:
+        args: With the options.
+        runs: Runs per recipe where nothing is said of them; None: as `run_study` has it.
+
+    Raises:
+        ConfigurationError: A number outside its range, or options that do not belong together.
+    """
+    from hf_stabilizer.studies.early_stopping.stopping import read_extent
+    from hf_stabilizer.studies.seeds.seed_grid import grid_runs, plan_seeds
+
+    if args.json and not args.dry_run:
+        raise ConfigurationError("--json shows a dry run to machines; add --dry-run")
+    grid, given = grid_options(args), args.runs
+    if args.budget is None:
+        asked = grid_runs(runs=given, first_seed=args.first_seed, **grid)
+        given = runs if asked is None else asked
+    extent = read_extent(runs=given, stop_at=args.stop_at, keep=args.keep, budget=args.budget)
+    plan_seeds(runs=extent.runs, first_seed=args.first_seed, **grid)
+
+
+def show_rehearsal(args: argparse.Namespace, rehearse: Callable[[], RehearsedStudy]) -> None:
+    """Prints what a study would do.
+
+    Raises:
+        ConfigurationError: Its runs would fail.
+    """
+    import json
+
+    from rich.console import Console
+
+    from hf_stabilizer.studies.rehearsal_view import print_rehearsal, to_record
+
+    with contextlib.redirect_stdout(sys.stderr):  # what people's function prints
+        found = rehearse()
+    if args.json:
+        print(json.dumps(to_record(found), indent=2, default=str))
+    else:
+        console = Console()
+        print_rehearsal(found, console if console.is_terminal else Console(width=160))
+    if found.would_fail:
+        raise ConfigurationError("runs would fail; see the findings")
 
 
 def engine_options(args: argparse.Namespace) -> dict[str, Any]:  # Any: a number or a text

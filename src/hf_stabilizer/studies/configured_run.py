@@ -10,7 +10,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from hf_stabilizer.configuration import Configuration
-from hf_stabilizer.dry_run import Cost, rehearse_run
+from hf_stabilizer.dry_run import Cost, DryRun, rehearse_on
 from hf_stabilizer.records import Run
 from hf_stabilizer.run import Part, execute
 from hf_stabilizer.tasks import PreparedTask
@@ -40,7 +40,15 @@ class ConfiguredRun:
         Raises:
             StabilizerError: It cannot be built.
         """
-        return rehearse_run(self.configuration.values).cost
+        return self.rehearse().cost
+
+    def rehearse(self) -> DryRun:
+        """Does that, and tells all that a run would do.
+
+        Raises:
+            StabilizerError: It cannot be built.
+        """
+        return rehearse_on(_rows(self.data), self.configuration)
 
 
 @functools.lru_cache(maxsize=4)

@@ -28,6 +28,7 @@ from hf_stabilizer.studies.events import EventLog
 from hf_stabilizer.studies.executors.in_process import InProcess
 from hf_stabilizer.studies.executors.local_workers import WorkerDiedError
 from hf_stabilizer.studies.full_disk import DiskFullError
+from hf_stabilizer.studies.main_guard import UnguardedScriptError
 from hf_stabilizer.studies.progress import StudyProgress
 from hf_stabilizer.studies.trainable import Trainable
 from hf_stabilizer.studies.worker import run_first_part, run_once, run_rest
@@ -70,14 +71,34 @@ class _Task(NamedTuple):
     arguments: tuple[Any, ...]  # Any: plain values
 
 
-def is_over(job: Job, *, retry_failed: bool = False) -> bool:
+def is_over(folder: Path, *, retry_failed: bool = False) -> bool:
     """Whether nothing is left to be done for a run, but perhaps to continue a stopped one."""
-    record = job.folder / "run.json"
+    record = folder / "run.json"
     if not record.exists():
         return False
     run = read_run(record)
     was_lost = run.reason.startswith(WorkerDiedError.__name__)
     return run.status != "failed" or not (was_lost or (retry_failed and run.score is None))
+
+
+def settle(jobs: Sequence[Job], events: EventLog, *, keep_models: bool) -> None:
+    """Does what a killed study left undone between the record of a run and the event of its end.
+
+    Args:
+        jobs: Runs, over or not.
+        events: Of the study; runs that it does not know to have started are left alone.
+        keep_models: Keep the model of every run, not only that of each recipe's best one.
+    """
+    for job in jobs:
+        known = (job.recipe, job.folder.name)
+        if not is_over(job.folder) or not events.has("started", *known):
+            continue
+        run = read_run(job.folder / "run.json")
+        if run.status == "stopped" or events.has(run.status, *known):
+            continue
+        if not keep_models:
+            _keep_best_model(job.folder.parent)
+        events.add(run.status, *known, **_facts(run))
 
 
 class Course:
@@ -116,6 +137,7 @@ class Course:
 
         Raises:
             DiskFullError: Nothing more can be written.
+            UnguardedScriptError: Worker processes cannot import the script that started them.
         """
         self._jobs = list(jobs)
         try:
@@ -133,7 +155,7 @@ class Course:
 
     def _open(self, job: Job) -> None:
         """Begins a run that has not got as far as a halt, and clears what is left of one."""
-        if is_over(job, retry_failed=self._retry_failed):
+        if is_over(job.folder, retry_failed=self._retry_failed):
             if read_run(job.folder / "run.json").status != "stopped":
                 forget_halt(job.folder)  # a worker may have been killed before it did so itself
             return
@@ -187,7 +209,7 @@ class Course:
     def _take(self, future: Future[Run], task: _Task) -> None:
         try:
             run = future.result()
-        except DiskFullError:
+        except (DiskFullError, UnguardedScriptError):
             raise
         except Exception as error:  # the executor lost the run
             left = _left_behind(task)

@@ -28,6 +28,34 @@ def decimals_for(scores: Iterable[float]) -> int:
     return min(9, max(0, (3 if typical >= 10 else 2) - math.floor(math.log10(typical))))
 
 
+def decimals_to_tell(difference: float | None, decimals: int) -> int:
+    """Returns how many decimals keep a difference from being written as nothing.
+
+    Args:
+        difference: What is told; None: nothing is.
+        decimals: Those that do for the scores.
+
+    Example:
+        >>> decimals_to_tell(0.02, 3), decimals_to_tell(-0.00031, 3), decimals_to_tell(0.0, 3)
+        (3, 4, 3)
+    """
+    if difference is None or not math.isfinite(difference) or is_tie(difference):
+        return decimals
+    if round(difference, decimals):
+        return decimals
+    return -math.floor(math.log10(abs(difference)))
+
+
+def is_tie(difference: float) -> bool:
+    """Returns whether a difference of scores is none but what rounding makes.
+
+    Example:
+        >>> is_tie(0.1 + 0.2 - 0.3), is_tie(1e-6)
+        (True, False)
+    """
+    return abs(difference) < 1e-9
+
+
 def number(value: float | None, decimals: int, *, signed: bool = False) -> str:
     """Returns a score with fixed decimals, on demand with its sign.
 
@@ -73,6 +101,18 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def gigabytes(count: int) -> str:
+    """Returns bytes in words.
+
+    Example:
+        >>> gigabytes(12_400_000), gigabytes(2_520_000_000)
+        ('12 MB', '2.52 GB')
+    """
+    if count < 1e9:
+        return f"{max(1, round(count / 1e6))} MB"
+    return f"{count / 1e9:.3g} GB"
 
 
 def typographic(text: str) -> str:

@@ -21,10 +21,10 @@ from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import Run
 from hf_stabilizer.studies.executors.place import Engine, open_place
 from hf_stabilizer.studies.question import define_study, load_recipes
-from hf_stabilizer.studies.schedule import work_through
 from hf_stabilizer.studies.seeds.seed_grid import plan_seeds
 from hf_stabilizer.studies.study import Study, run_folder
 from hf_stabilizer.studies.subject import ConfigSubject, rows_folder
+from hf_stabilizer.studies.working import work_through
 from hf_stabilizer.tasks import PreparedTask
 
 # Any in this module: whatever YAML can say.

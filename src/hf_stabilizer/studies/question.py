@@ -18,9 +18,10 @@ from typing import Any
 
 from hf_stabilizer.configuration import SECRETS, SEEDS, Configuration, load_configuration
 from hf_stabilizer.errors import ConfigurationError, StudyError
-from hf_stabilizer.recipes import Recipe, load_recipe
+from hf_stabilizer.recipes import Recipe, check_listed, load_recipe
 from hf_stabilizer.records import versions
 from hf_stabilizer.studies.early_stopping.stopping import LOOKS, Stopping, says_when
+from hf_stabilizer.studies.own_files import movable
 from hf_stabilizer.studies.seeds.seed_grid import said
 from hf_stabilizer.studies.study import DEFINITION, Study, read_definition
 
@@ -82,6 +83,7 @@ def load_recipes(
 def _overlays(
     recipes: Sequence[str] | Mapping[str, Mapping[str, Any]],
 ) -> list[Recipe]:
+    check_listed(recipes)
     if not isinstance(recipes, Mapping):
         return [load_recipe(name) for name in recipes]
     for name, settings in recipes.items():
@@ -187,8 +189,8 @@ def define_study(
         metric=first.metric,
         greater_is_better=first.values["greater_is_better"],
         seeds=tuple(seeds),
-        configuration=_compared(base.values),
-        recipe_settings={name: _overlay(base, c) for name, c in configurations.items()},
+        configuration=_compared(base.values, folder),
+        recipe_settings={name: _overlay(base, c, folder) for name, c in configurations.items()},
         stop_at=stopping.stop_at if stopping else None,
         keep=stopping.keep if stopping else None,
         command=command or _call(list(configurations), seeds, stopping),
@@ -204,15 +206,16 @@ def _call(recipes: list[str], seeds: Sequence[Mapping[str, int]], stopping: Stop
     return f"run_study(..., recipes={recipes}, {said(seeds)}{early})"
 
 
-def _overlay(base: Configuration, other: Configuration) -> dict[str, Any]:
-    ours, theirs = _compared(base.values), _compared(other.values)
+def _overlay(base: Configuration, other: Configuration, folder: Path) -> dict[str, Any]:
+    ours, theirs = _compared(base.values, folder), _compared(other.values, folder)
     changed = {k: v for k, v in theirs.items() if k not in ours or ours[k] != v}
     return {**changed, **{k: None for k in ours if k not in theirs}}
 
 
-def _compared(values: Mapping[str, Any]) -> dict[str, Any]:
+def _compared(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps(dict(values), default=str))
-    return {key: value for key, value in plain.items() if key not in NOT_COMPARED}
+    kept = {key: value for key, value in plain.items() if key not in NOT_COMPARED}
+    return movable(kept, folder)
 
 
 def _fresh(asked: Study, folder: Path) -> Study:

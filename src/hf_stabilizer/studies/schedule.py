@@ -1,7 +1,4 @@
-"""Which runs, in which order, and what if some are there already? A study from first to last run.
-
-    for each seed: for each recipe: one run          pairs end together, so that a study that is
-                                                     cut short can still be compared
+"""Which runs does a study have, and what if some are there already? From question to answer.
 
 The folder is the truth: a run that is recorded there is not repeated. A second start asks the
 same question or is refused; it may ask for more seeds or more recipes.
@@ -9,34 +6,27 @@ same question or is refused; it may ask for more seeds or more recipes.
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from hf_stabilizer.configuration import Configuration
-from hf_stabilizer.errors import ConfigurationError, StabilizerError
-from hf_stabilizer.records import check_folder, run_name
+from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.recipes import check_listed
+from hf_stabilizer.studies.commands.command_question import RECIPE
 from hf_stabilizer.studies.commands.command_study import run_command_study
 from hf_stabilizer.studies.commands.command_template import is_command
-from hf_stabilizer.studies.course import Course, Job, is_over
-from hf_stabilizer.studies.early_stopping.estimate import announce, conclude
-from hf_stabilizer.studies.early_stopping.stopping import Stopping, read_extent
-from hf_stabilizer.studies.events import EventLog
+from hf_stabilizer.studies.early_stopping.estimate import conclude
+from hf_stabilizer.studies.early_stopping.stopping import read_extent
 from hf_stabilizer.studies.executors.in_process import is_here
-from hf_stabilizer.studies.executors.place import Engine, Place, open_for_command, open_place
-from hf_stabilizer.studies.full_disk import DiskFullError, is_disk_full
-from hf_stabilizer.studies.lock import alone
-from hf_stabilizer.studies.progress import StudyProgress
+from hf_stabilizer.studies.executors.place import Engine, open_for_command, open_place
 from hf_stabilizer.studies.question import define_study, load_recipes, look_often
 from hf_stabilizer.studies.seeds.seed_grid import SeedGrid, grid_runs, plan_seeds
-from hf_stabilizer.studies.study import Study, run_folder, write_definition
-from hf_stabilizer.studies.subject import Asked, Subject, open_subject, prepare_all
-from hf_stabilizer.studies.trainable import Trainable
+from hf_stabilizer.studies.study import Study
+from hf_stabilizer.studies.subject import Asked, open_subject
+from hf_stabilizer.studies.working import work_through
 
 
 def run_study(
@@ -155,18 +145,14 @@ def run_study(
     stopping, runs = extent.stopping, extent.runs
     engine = Engine(executor, workers, address, launcher)
     if is_command(config):
-        if isinstance(recipes, Mapping) and any(recipes.values()):
-            raise ConfigurationError(
-                "recipes has settings, but a command line sets the options of its script itself; "
-                "give a list of names, for {recipe} in the command"
-            )
+        names = names_for_command(recipes)
         with open_for_command(output_dir, engine) as options:
             return run_command_study(
                 str(config),
-                recipes=("script",) if tuple(recipes) == ("plain",) else tuple(recipes),
+                recipes=names,
                 runs=runs,
                 output_dir=output_dir,
-                metric=_only_metric(overrides or {}),
+                metric=only_metric(overrides or {}),
                 **options,
                 first_seed=first_seed,
                 **grid,
@@ -211,62 +197,27 @@ def run_study(
         return study
 
 
-def work_through(
-    study: Study,
-    configurations: Mapping[str, Configuration],
-    seeds: list[dict[str, int]],
-    *,
-    subject: Subject,
-    place: Place,
-    stopping: Stopping | None = None,
-    retry_failed: bool = False,
-    keep_models: bool = False,
-    console: Console,
-) -> Study:
-    """Trains what is open of a study that is defined, and returns it as its folder holds it.
-
-    Args:
-        study: What is asked for, joined with what the folder holds.
-        configurations: What each recipe comes to, for those that are asked for now.
-        seeds: Of their runs.
-        subject: Makes them ready.
-        place: The folder, and what executes the runs.
-        stopping: Where runs are halted; None: all go to the end.
-        retry_failed: Repeat runs that raised.
-        keep_models: Keep the model of every run, not only that of each recipe's best one.
-        console: Where progress is shown.
+def names_for_command(recipes: Sequence[str] | Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Returns what {recipe} stands for in a command line; nothing said is that of a script alone.
 
     Raises:
-        StabilizerError: A recipe cannot run; then a folder that was made for it is removed.
+        ConfigurationError: The recipes have settings, which a command line cannot take.
     """
-    folder = place.folder
-    check_folder(folder, key="output_dir")
-    absent = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder):
-        try:
-            trainables = prepare_all(subject, configurations, folder, stopping)
-        except StabilizerError:
-            _remove(absent)
-            raise
-        write_definition(study, folder)
-        events = EventLog(folder, then=place.push)
-        events.add("opened", runs=len(seeds), stop_at=study.stop_at, keep=study.keep)
-        _work(
-            _jobs(folder, trainables, seeds),
-            place,
-            stopping=stopping,
-            retry_failed=retry_failed,
-            keep_models=keep_models,
-            events=events,
-            console=console,
+    check_listed(recipes)
+    if isinstance(recipes, Mapping) and any(recipes.values()):
+        raise ConfigurationError(
+            "recipes has settings, but a command line sets the options of its script itself; "
+            "give a list of names, for {recipe} in the command"
         )
-        events.add("closed")
-    return Study.from_folder(folder)
+    return (RECIPE,) if tuple(recipes) == ("plain",) else tuple(recipes)
 
 
-def _only_metric(overrides: Mapping[str, Any]) -> str | None:
-    """The metric that decides; a script has no other option that could be set from here."""
+def only_metric(overrides: Mapping[str, Any]) -> str | None:
+    """Returns the metric that decides; a script has no other option that could be set from here.
+
+    Raises:
+        ConfigurationError: Another key is given.
+    """
     others = sorted(set(overrides) - {"metric_for_best_model"})
     if others:
         raise ConfigurationError(
@@ -275,69 +226,3 @@ def _only_metric(overrides: Mapping[str, Any]) -> str | None:
         )
     metric = overrides.get("metric_for_best_model")
     return None if metric is None else str(metric)
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keeps a second study out of the folder, and says so when the disk is full.
-
-    Raises:
-        StudyError: Another process works there, or nothing more can be written.
-    """
-    try:
-        with alone(folder / ".lock", str(folder)):
-            yield
-    except OSError as error:
-        if is_disk_full(error):
-            raise DiskFullError.of(error, folder) from error
-        raise
-
-
-def _remove(absent: Sequence[Path]) -> None:
-    """Takes a new study's folder away again, and the empty folders that were made above it."""
-    if absent:
-        shutil.rmtree(absent[0], ignore_errors=True)
-    for path in absent[1:]:
-        with contextlib.suppress(OSError):  # Another study has come to lie in it.
-            path.rmdir()
-
-
-def _jobs(
-    folder: Path, trainables: Mapping[str, Trainable], seeds: list[dict[str, int]]
-) -> list[Job]:
-    """Lists the runs, pairs side by side."""
-    return [
-        Job(trainable.with_seeds(seed), run_folder(folder, name, run_name(seed)))
-        for seed in seeds
-        for name, trainable in trainables.items()
-    ]
-
-
-def _work(
-    jobs: list[Job],
-    place: Place,
-    *,
-    stopping: Stopping | None,
-    retry_failed: bool,
-    keep_models: bool,
-    events: EventLog,
-    console: Console,
-) -> None:
-    done = sum(is_over(job, retry_failed=retry_failed) for job in jobs)
-    if done == len(jobs) and stopping is None:
-        return
-    # On Ctrl-C what is recorded stays, and what is under way in workers of ours is given up.
-    with place.open() as pool:
-        if stopping is not None:
-            announce(jobs, pool, stopping, is_new=not events.has_any("started"), console=console)
-        progress = StudyProgress(len(jobs), done, console=console)
-        course = Course(
-            pool,
-            progress=progress,
-            events=events,
-            stopping=stopping,
-            retry_failed=retry_failed,
-            keep_models=keep_models,
-        )
-        with progress.shown():
-            course.go(jobs)

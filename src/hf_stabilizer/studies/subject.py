@@ -7,11 +7,13 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from hf_stabilizer.configuration import Configuration, load_configuration
+from hf_stabilizer.dry_run import DryRun
+from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.recipes import Recipe
 from hf_stabilizer.run import LEVELS, check, prepare_data
 from hf_stabilizer.silent_mistakes import Finding
@@ -58,9 +60,33 @@ class Subject(Protocol):
         """
         ...
 
+    def rehearse(
+        self, configuration: Configuration, folder: Path, stopping: Stopping | None
+    ) -> DryRun:
+        """Says what a run of a recipe would do and cost, measured on a few batches.
+
+        Args:
+            configuration: What the recipe comes to.
+            folder: Takes what has to be made ready; one that is removed afterwards.
+            stopping: Where runs would be halted.
+
+        Raises:
+            StabilizerError: It cannot be built, or not be halted there.
+        """
+        ...
+
 
 def open_subject(asked: Asked) -> Subject:
-    """Returns what is studied: a function, or a configuration."""
+    """Returns what is studied: a function, or a configuration.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if not (callable(asked) or isinstance(asked, str | Path | Mapping | TrainerFile)):
+        raise ConfigurationError(
+            "config must be the path of a YAML file, a mapping with the same keys, or a function "
+            f"from StabilizerArguments to a Trainer, got {asked!r}"
+        )
     if isinstance(asked, TrainerFile):
         return FunctionSubject(asked)
     return FunctionSubject(TrainerFunction(asked)) if callable(asked) else ConfigSubject(asked)
@@ -114,6 +140,16 @@ class ConfigSubject:
             check_halt(configuration, prepared, stopping)
         return ConfiguredRun(configuration, str(rows)), findings
 
+    def rehearse(
+        self, configuration: Configuration, folder: Path, stopping: Stopping | None
+    ) -> DryRun:
+        """Says what a run would do, with all that would go wrong."""
+        rows = _rows(folder, configuration)
+        found = ConfiguredRun(configuration, str(rows)).rehearse()
+        if stopping is not None and not found.would_fail:
+            check_halt(configuration, PreparedTask.load_from(rows), stopping)
+        return found
+
 
 class FunctionSubject:
     """A function of people's own, which brings model and data itself."""
@@ -145,6 +181,13 @@ class FunctionSubject:
             times = [often] if often else list(trial.times)
             check_halt_in(configuration.recipe, trial.args, times, trial.rows, stopping)
         return FunctionRun(configuration, self.function), trial.findings
+
+    def rehearse(
+        self, configuration: Configuration, folder: Path, stopping: Stopping | None
+    ) -> DryRun:
+        """Says what a run would do; what would fail was an error when the function was called."""
+        run, findings = self.prepare(configuration, folder, stopping)
+        return replace(run.rehearse(), findings=tuple(findings))
 
 
 def rows_folder(folder: Path, configuration: Configuration) -> Path:

@@ -59,6 +59,7 @@ def verdict_parts(study: Study) -> tuple[str, str]:
         return _side_by_side(rows, study.metric, decimals)
     found = comparisons_of_study(study)
     chosen = focus(found)
+    decimals = formats.decimals_to_tell(chosen.mean_difference, decimals)
     claim, evidence = _difference(chosen, study.metric, decimals)
     if chosen.smallest_p <= LEVEL:
         evidence += _cost(chosen, rows) + _spread(chosen, decimals) + _others(found, chosen)
@@ -113,6 +114,9 @@ def _without_scores(rows: Sequence[RecipeSummary]) -> tuple[str, str]:
     counted = f"all {runs} runs" if runs > 1 else "the only run"
     if failed == runs:
         return "Nothing can be said: ", f"{counted} failed without a score."
+    if stopped := sum(row.stopped for row in rows):
+        ends = f"{failed} failed and {stopped} were stopped early"
+        return "Nothing can be said: ", f"no run has a final score: {ends}."
     return "Nothing can be said: ", f"no run has a final score, and {failed} of {runs} failed."
 
 
@@ -149,6 +153,8 @@ def _difference(chosen: Comparison, metric: str, decimals: int) -> tuple[str, st
         return nothing, _too_few(chosen, metric, decimals, needed)
     certainty = _certainty(chosen, decimals)
     if outcome(chosen) == "open":
+        if formats.is_tie(chosen.mean_difference):
+            return nothing, f"their mean {metric} is the same ({certainty})"
         change = formats.number(chosen.mean_difference, decimals, signed=True)
         return nothing, f"the mean changes by {change} {metric} ({certainty})"
     winner, loser = _order(chosen)
@@ -173,8 +179,8 @@ def _too_few(chosen: Comparison, metric: str, decimals: int, needed: int) -> str
             f"{chosen.held} of runs cannot reach p < {LEVEL} in an exact paired test, whatever "
             f"they show ({needed} can)"
         )
-    if not chosen.gain:
-        return reason
+    if not chosen.gain or formats.is_tie(chosen.gain):
+        return f"{reason}; so far their mean {metric} is the same"
     leader, behind = _order(chosen)
     lead = formats.number(abs(chosen.gain), decimals)
     return f"{reason}; so far {leader} leads {behind} by {lead} {metric}"
@@ -268,5 +274,16 @@ def _others(found: Sequence[Comparison], chosen: Comparison) -> str:
 
 
 def _failures(rows: Sequence[RecipeSummary]) -> str:
-    failed = [f"{row.failed} of {row.runs} with {row.recipe}" for row in rows if row.failed]
-    return f"; failed runs: {', '.join(failed)}" if failed else ""
+    failed = [f"{row.failed} of {_ended(row)} with {row.recipe}" for row in rows if row.failed]
+    lost = [
+        f"{row.lost_when_stopped} of {row.stopped} with {row.recipe}"
+        for row in rows
+        if row.lost_when_stopped
+    ]
+    text = f"; failed runs: {', '.join(failed)}" if failed else ""
+    return f"{text}; collapsed when they were stopped: {', '.join(lost)}" if lost else text
+
+
+def _ended(row: RecipeSummary) -> str:
+    """Whether a run that was stopped would have failed is not known."""
+    return f"the {row.ended} not stopped" if row.stopped else f"{row.ended}"

@@ -11,6 +11,8 @@ from hf_stabilizer.recipes import load_recipe
 from hf_stabilizer.studies.ablations.ablation import runs_needed
 from hf_stabilizer.studies.ablations.remedies import arms_of, read_remedies
 from hf_stabilizer.studies.commands.command_template import is_command
+from hf_stabilizer.studies.rehearsal import rehearse_study
+from hf_stabilizer.studies.rehearsed import RehearsedStudy
 from hf_stabilizer.studies.schedule import run_study
 from hf_stabilizer.studies.study import Study
 from hf_stabilizer.studies.subject import Asked, open_subject
@@ -68,6 +70,44 @@ def ablate(
     Source: alone and left out are the first and the last step of a factor's path; the correction
     is Holm 1979.
     """
+    arms = _arms(config, remedies, baseline, runs, options)
+    return run_study(config, output_dir=output_dir, **arms, **options)
+
+
+def rehearse_ablation(
+    config: Asked,
+    *,
+    remedies: Iterable[str] | Mapping[str, Mapping[str, Any]],
+    baseline: str = "plain",
+    runs: int | None = None,
+    output_dir: str | Path,
+    **options: Any,  # Any: those of `rehearse_study`, one type for each
+) -> RehearsedStudy:
+    """Says what `ablate` with the same arguments would do and cost; writes nothing.
+
+    Args:
+        config: As in `ablate`, like all that follow.
+        remedies: Two or more.
+        baseline: Recipe without the remedies.
+        runs: Runs per arm.
+        output_dir: Folder of the study.
+        options: The others of `rehearse_study`.
+
+    Raises:
+        StabilizerError: What `ablate` would raise before its first run.
+    """
+    arms = _arms(config, remedies, baseline, runs, options)
+    return rehearse_study(config, output_dir=output_dir, **arms, **options)
+
+
+def _arms(
+    config: Asked,
+    remedies: Iterable[str] | Mapping[str, Mapping[str, Any]],
+    baseline: str,
+    runs: int | None,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """The recipes and the number of runs, as keyword arguments; says of the command what it is."""
     if is_command(config):
         raise ConfigurationError(
             "a command line cannot be ablated, as its script sets its own options; give a YAML "
@@ -81,14 +121,7 @@ def ablate(
     if runs is None and not any(options.get(name) for name in ("budget", *GRID)):
         runs = runs_needed(len(given))
     options.setdefault("command", _call(list(given), ground.name, runs))
-    return run_study(
-        config,
-        recipes=arms.recipes,
-        runs=runs,
-        output_dir=output_dir,
-        ablation=arms.ablation,
-        **options,
-    )
+    return {"recipes": arms.recipes, "runs": runs, "ablation": arms.ablation}
 
 
 def _call(remedies: list[str], baseline: str, runs: int | None) -> str:

@@ -49,7 +49,8 @@ def ablation_sentence(study: Study) -> str:
         Among the others swa adds 0.100; that llrd adds anything cannot be claimed. Alone swa helps.
     """
     found = ablation_of(study)
-    decimals = study_decimals(study)
+    change = found.together.alone.mean_difference
+    decimals = formats.decimals_to_tell(change, study_decimals(study))
     parts = [_together(found, study.metric, decimals)]
     if found.smallest_p <= LEVEL:
         parts += [_added(found.rows, decimals), _alone(found.rows)]
@@ -165,7 +166,7 @@ def _table(study: Study, found: Ablation) -> Table:
 
 def _arm(arm: RecipeSummary, name: str, decimals: int) -> list[str]:
     scores = [formats.number(score, decimals) for score in (arm.mean, arm.std)]
-    return [name, *scores, f"{arm.failed}/{arm.runs}"]
+    return [name, *scores, f"{arm.failed}/{arm.ended}"]
 
 
 def _difference(one: Comparison, decimals: int) -> list[str]:

@@ -14,17 +14,25 @@ from __future__ import annotations
 import functools
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from hf_stabilizer.errors import ConfigurationError, StudyError, check_whole
-from hf_stabilizer.records import Run, check_folder, read_run, run_name, versions, write_run
+from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.records import Run, read_run, versions, write_run
+from hf_stabilizer.studies.commands.command_question import (
+    OUTPUT,
+    RECIPE,
+    RECORD,
+    CommandJob,
+    ask,
+    checked_workers,
+    refuse_stopping,
+)
 from hf_stabilizer.studies.commands.command_run import Ended, end_all, run_command
-from hf_stabilizer.studies.commands.command_template import CommandTemplate
 from hf_stabilizer.studies.lock import alone
 from hf_stabilizer.studies.past_runs.past_run import rescored, to_run
 from hf_stabilizer.studies.past_runs.reading import deciding_metric
@@ -35,20 +43,12 @@ from hf_stabilizer.studies.past_runs.trainer_folder import (
     read_trainer_folder,
 )
 from hf_stabilizer.studies.progress import StudyProgress
-from hf_stabilizer.studies.seeds.seed_grid import OPTIONS, SeedGrid, plan_seeds, said
+from hf_stabilizer.studies.seeds.seed_grid import SeedGrid
 from hf_stabilizer.studies.study import (
-    DEFINITION,
     Study,
-    read_definition,
-    run_folder,
     write_definition,
 )
 from hf_stabilizer.studies.tracker_names import TrackerNames
-
-RECORD = "run.json"
-OUTPUT = "output"
-RECIPE = "script"
-"""The recipe's name where the command has no {recipe}."""
 
 
 def run_command_study(
@@ -107,23 +107,20 @@ def run_command_study(
             says which metric decides. Started again with `metric`, nothing is repeated.
         StudyError: The folder holds something else, or another process works on it.
     """
-    _refuse_stopping(stop_at, keep)
-    template = CommandTemplate.parse(command)
+    refuse_stopping(stop_at, keep)
     grid: SeedGrid = {
         "head_seeds": head_seeds,
         "data_seeds": data_seeds,
         "dropout_seeds": dropout_seeds,
     }
-    workers = _checked(template, recipes, grid, executor, workers)
+    if executor is not None and workers is not None:
+        raise ConfigurationError("give an executor or a number of workers, not both")
+    workers = checked_workers(workers)
+    asked, jobs = ask(command, recipes, Path(output_dir), runs, first_seed, grid, made_by)
     folder = Path(output_dir).absolute()
-    check_folder(folder, key="output_dir")
-    cells = plan_seeds(runs=runs, first_seed=first_seed, **grid)
-    seeds = [{name: cell[name] for name in template.seed_names} for cell in cells]
-    asked = _joined(template, recipes, seeds, folder, made_by)
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder / ".lock", str(folder)):
         write_definition(asked, folder)
-        jobs = [_Job(template, recipe, seed, folder) for seed in seeds for recipe in asked.recipes]
         if metric is None and asked.metric:
             metric = asked.metric
             if greater_is_better is None:
@@ -135,121 +132,6 @@ def run_command_study(
         scoring = functools.partial(_decided, metric=metric, greater=greater_is_better)
         _work(todo, executor, workers, shown, scoring)
         return _settled(asked, folder, metric, greater_is_better)
-
-
-class _Job:
-    """One run that is to be there in the end."""
-
-    def __init__(
-        self, template: CommandTemplate, recipe: str, seeds: Mapping[str, int], study: Path
-    ):
-        self.recipe, self.seeds = recipe, seeds
-        self.folder = run_folder(study, recipe, run_name(seeds))
-        values = {**seeds, "recipe": recipe, "output_dir": self.folder / OUTPUT}
-        self.words = template.fill(values)
-
-    def is_over(self, retry_failed: bool) -> bool:
-        record = self.folder / RECORD
-        if not record.is_file():
-            return False
-        code = read_run(record).configuration.get("exit_code")
-        if not isinstance(code, int):  # the run was lost, not the program's fault
-            return False
-        return code == 0 or (code < 128 and not retry_failed)
-
-
-def _refuse_stopping(stop_at: float | None, keep: int | None) -> None:
-    if stop_at is not None or keep is not None:
-        raise ConfigurationError(
-            "a study of a command cannot stop runs early: its script is not ours to halt and to "
-            "continue; leave stop_at and keep out, or give a YAML configuration or a function"
-        )
-
-
-def _checked(
-    template: CommandTemplate,
-    recipes: Sequence[str],
-    grid: SeedGrid,
-    executor: Executor | None,
-    workers: int | None,
-) -> int:
-    _check_varied(template, grid)
-    if executor is not None and workers is not None:
-        raise ConfigurationError("give an executor or a number of workers, not both")
-    workers = 2 if workers is None else workers
-    check_whole(workers, "from 1 up", name="workers", least=1)
-    if not recipes or len(set(recipes)) < len(recipes):
-        raise ConfigurationError(f"recipes must be different names, got {list(recipes)!r}")
-    for recipe in recipes:
-        if recipe in ("", ".", "..") or "/" in recipe or "\\" in recipe:
-            raise ConfigurationError(
-                f"recipe {recipe!r} cannot be the name of a folder; give a name without slashes "
-                "and put the rest of the path into the command, as in configs/{recipe}.yaml"
-            )
-    if len(recipes) > 1 and "recipe" not in template.placeholders:
-        raise ConfigurationError(
-            f"the command has no {{recipe}}, so the runs of {' and '.join(recipes)} would be the "
-            "same; add it where they differ, or name one recipe"
-        )
-    return workers
-
-
-def _check_varied(template: CommandTemplate, grid: SeedGrid) -> None:
-    for option, name in OPTIONS.items():
-        if dict(grid)[option] is not None and name not in template.seed_names:
-            hint = (
-                "in a script whose --seed draws the head, vary {seed} with dropout_seeds instead"
-                if name == "head_seed" and "seed" in template.seed_names
-                else f"add {{{name}}} where the script takes that seed, or leave {option} out"
-            )
-            raise ConfigurationError(
-                f"{option} cannot be varied: the command has no {{{name}}}; {hint}"
-            )
-
-
-def _joined(
-    template: CommandTemplate,
-    recipes: Sequence[str],
-    seeds: Sequence[Mapping[str, int]],
-    folder: Path,
-    made_by: str,
-) -> Study:
-    """Returns the study that is asked for, joined with what the folder holds of it."""
-    asked = Study(
-        name=folder.name,
-        recipes=tuple(recipes),
-        runs=(),
-        metric="",
-        greater_is_better=True,
-        seeds=tuple(seeds),
-        configuration={"command": template.text},
-        command=made_by or f"run_study({template.text!r}, {said(seeds)}, ...)",
-        versions=versions(),
-    )
-    if not (folder / DEFINITION).exists():
-        if folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
-            raise StudyError(
-                f"{str(folder)!r} holds other files and no study; name a new or an empty folder"
-            )
-        return asked
-    there = read_definition(folder)
-    if there.configuration.get("command") != template.text:
-        raise StudyError(
-            f"{str(folder)!r} holds another study: its command was "
-            f"{there.configuration.get('command')!r}; name another output folder, or remove it"
-        )
-    return replace(
-        asked,
-        recipes=tuple(dict.fromkeys([*there.recipes, *recipes])),
-        seeds=(*there.seeds, *(s for s in asked.seeds if s not in there.seeds)),
-        # A metric that nothing was scored by is open still.
-        metric=there.metric if _any_scored(folder) else "",
-        greater_is_better=there.greater_is_better,
-    )
-
-
-def _any_scored(folder: Path) -> bool:
-    return any(read_run(p).score is not None for p in folder.glob(f"runs/*/*/{RECORD}"))
 
 
 def _decided(files: TrainerFolder, *, metric: str | None, greater: bool | None) -> tuple[str, bool]:
@@ -264,14 +146,14 @@ Scoring = Callable[[TrainerFolder], tuple[str, bool]]
 
 
 def _work(
-    todo: Sequence[_Job],
+    todo: Sequence[CommandJob],
     executor: Executor | None,
     workers: int,
     shown: StudyProgress,
     scoring: Scoring,
 ) -> None:
     pool = executor or ThreadPoolExecutor(workers)
-    pending: dict[Future[Ended], _Job] = {}
+    pending: dict[Future[Ended], CommandJob] = {}
     try:
         with shown.shown() as progress:
             for job in todo:
@@ -291,7 +173,7 @@ def _work(
             pool.shutdown()
 
 
-def _recorded(job: _Job, future: Future[Ended], scoring: Scoring) -> Run:
+def _recorded(job: CommandJob, future: Future[Ended], scoring: Scoring) -> Run:
     try:
         ended = future.result()
     except Exception as error:  # no place on the disk, or the executor lost the run

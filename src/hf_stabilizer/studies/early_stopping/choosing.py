@@ -16,6 +16,8 @@ from hf_stabilizer.records import Run, read_run
 
 HALTED = "halted.json"
 """In a run's folder: the record of its first part."""
+WENT_ON = "went on"
+"""Ends what is said of a stopped run's rank; what was wrong with it by then comes behind."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,8 @@ class Ranked:
         """Returns the record of a run that was not chosen."""
         run = self.run
         score = "no score" if run.best_score is None else f"{run.metric} {run.best_score:.6g}"
-        reason = (
-            f"rank {self.rank} of {runs} at step {run.steps} with {score}; the best {keep} went on"
-        )
+        place = f"rank {self.rank} of {runs} at step {run.steps} with {score}"
+        reason = f"{place}; the best {keep} {WENT_ON}"
         return replace(run, status="stopped", reason="; ".join(filter(None, [reason, run.reason])))
 
 
@@ -60,6 +61,18 @@ def choose(runs: Mapping[Path, Run], *, keep: int) -> list[Ranked]:
     return [
         Ranked(folder, run, rank, folder in alive) for rank, (folder, run) in enumerate(order, 1)
     ]
+
+
+def lost_when_stopped(run: Run) -> str:
+    """Returns why a run that was stopped early was lost by then; empty if it was well, or went on.
+
+    Example:
+        >>> seeds = {"head_seed": 1, "data_seed": 1, "seed": 1}
+        >>> halted = Run("plain", seeds, "stopped", "collapsed: one answer to all", steps=9)
+        >>> lost_when_stopped(Ranked(Path("a"), halted, 4, False).stopped(runs=4, keep=2))
+        'collapsed: one answer to all'
+    """
+    return run.reason.partition(f" {WENT_ON}; ")[2] if run.status == "stopped" else ""
 
 
 def at_the_halt(folder: Path) -> Run | None:

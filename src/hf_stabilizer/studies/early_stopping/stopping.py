@@ -9,8 +9,9 @@ open follows from the rule: B cancels out of p = t f / (1 + f). Imports no torch
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 from hf_stabilizer.errors import ConfigurationError, check_whole
 from hf_stabilizer.studies.statistics import runs_to_keep, settings_for_budget
@@ -80,8 +81,7 @@ def read_extent(
     if budget is not None:
         return _bought(budget, runs=runs, stop_at=stop_at, keep=keep)
     started = RUNS if runs is None else runs
-    if started < 1:
-        raise ConfigurationError(f"runs must be 1 or more, got {started!r}")
+    check_whole(started, "of runs per recipe from 1 up", name="runs", least=1)
     if stop_at is None and keep is None:
         return Extent(started, None)
     fraction = _fraction(STOP_AT if stop_at is None else stop_at)
@@ -94,6 +94,7 @@ def read_extent(
 
 
 def _bought(budget: float, *, runs: int | None, stop_at: float | None, keep: int | None) -> Extent:
+    _check_number(budget)
     for name, value in (("runs", runs), ("keep", keep)):
         if value is not None:
             raise ConfigurationError(
@@ -106,6 +107,13 @@ def _bought(budget: float, *, runs: int | None, stop_at: float | None, keep: int
     return Extent(found.runs, Stopping(found.stop_at, found.keep, tuple(filled_in)))
 
 
+def _check_number(budget: object) -> None:
+    if isinstance(budget, bool) or not isinstance(budget, Real):
+        raise ConfigurationError(
+            f"budget must be a number of full runs per recipe, 1 or more, got {budget!r}"
+        )
+
+
 def _fraction(stop_at: float) -> float:
     is_number = isinstance(stop_at, int | float) and not isinstance(stop_at, bool)
     if not is_number or not 0 < stop_at < 1:
@@ -113,6 +121,16 @@ def _fraction(stop_at: float) -> float:
             f"stop_at must be a fraction of the run in (0, 1), got {stop_at!r}; 0.2 to 0.3 is good"
         )
     return float(stop_at)
+
+
+def says_rule(filled_in: Sequence[str]) -> str:
+    """Returns what the rule set, as a sentence behind another; empty where it set nothing.
+
+    Example:
+        >>> says_rule(("keep=4",))
+        ' Set by the rule of dodge: keep=4.'
+    """
+    return f" Set by the rule of dodge: {', '.join(filled_in)}." if filled_in else ""
 
 
 def says_when(given: Container[str]) -> bool:

@@ -29,6 +29,7 @@ from hf_stabilizer.studies.executors.local_workers import (
     default_workers,
     visible_devices,
 )
+from hf_stabilizer.studies.main_guard import UnguardedScriptError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -166,14 +167,20 @@ def _outcome(task: DaskFuture[Any]) -> Any:  # Any: what the call returned
 
 
 def _local_cluster(workers: int | None) -> LocalCluster:
-    return LocalCluster(
-        n_workers=workers or default_workers(),
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=":0",  # any free port: the usual one may be taken
-        silence_logs=logging.CRITICAL,
-        memory_limit=0,  # Dask would pause or kill a worker by its own reckoning
-    )
+    try:
+        return LocalCluster(
+            n_workers=workers or default_workers(),
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0",  # any free port: the usual one may be taken
+            silence_logs=logging.CRITICAL,
+            memory_limit=0,  # Dask would pause or kill a worker by its own reckoning
+        )
+    except RuntimeError as error:
+        raise UnguardedScriptError(
+            f"no worker process of Dask came up on this machine ({first_line(error)}); they import "
+            'the script that starts them: put what it does under `if __name__ == "__main__":`'
+        ) from error
 
 
 def _connect(where: str | LocalCluster | None) -> Client:

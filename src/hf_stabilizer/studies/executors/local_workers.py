@@ -11,19 +11,23 @@ pool of its own: a process that is killed breaks its own slot, which is made ane
 from __future__ import annotations
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from typing import Any, ParamSpec, TypeVar
 
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.studies.executors.elsewhere import one_thread
+from hf_stabilizer.studies.main_guard import UnguardedScriptError, leave_if_imported_by_worker
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,6 +50,7 @@ class LocalWorkers(Executor):
     """
 
     def __init__(self, workers: int | None = None, *, threads: int = 1):
+        leave_if_imported_by_worker()
         workers = default_workers() if workers is None else workers
         if workers < 1:
             raise ConfigurationError(f"workers must be 1 or more, got {workers!r}")
@@ -69,6 +74,15 @@ class LocalWorkers(Executor):
         future: Future[T] = Future()
         self._tasks.put(_Task(future, fn, args, kwargs))
         return future
+
+    def warm_up(self) -> None:
+        """Starts every process now, before the first task, and has it import what runs need.
+
+        It returns at once: whoever prepares these runs meanwhile saves the time of the imports. The
+        processes see the environment as it is now.
+        """
+        for slot in self._slots:
+            slot.warm_up()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Lets queued tasks end, or cancels those that have not begun; then ends the workers."""
@@ -126,6 +140,8 @@ class _Slot:
     def __init__(self, tasks: queue.Queue[_Task | None], environment: dict[str, str], threads: int):
         self._tasks, self._environment, self._threads = tasks, environment, threads
         self._pool: ProcessPoolExecutor | None = None
+        self._is_up: Future[None] | None = None
+        self._processes: list[BaseProcess] = []
         self.thread = threading.Thread(target=self._feed, daemon=True)
         self.thread.start()
 
@@ -136,34 +152,63 @@ class _Slot:
         if self._pool is not None:
             self._pool.shutdown()
 
+    def warm_up(self) -> None:
+        # Not while the thread feeds it: no task has been queued yet. What comes of it shows in
+        # the first task: a process that ends over its imports is one that died.
+        self._pool = self._new_pool()
+        self._pool.submit(_import_what_runs_need)
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        pool = ProcessPoolExecutor(
+            max_workers=1,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(self._environment, self._threads),
+        )
+        self._is_up = pool.submit(_do_nothing)
+        # They are forgotten by a pool that broke, perhaps before the first task.
+        self._processes = list((getattr(pool, "_processes", None) or {}).values())
+        return pool
+
     def _run(self, task: _Task) -> None:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                max_workers=1,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
-                initargs=(self._environment, self._threads),
-            )
+            self._pool = self._new_pool()
         try:
             result = self._pool.submit(task.function, *task.args, **task.kwargs).result()
         except BrokenProcessPool:
             self._pool.shutdown(wait=False)
             self._pool = None
-            task.future.set_exception(
-                WorkerDiedError(
-                    "the worker process ended without an answer: killed, out of memory, or "
-                    'started from a script without `if __name__ == "__main__":`'
-                )
-            )
+            task.future.set_exception(self._why())
         except BaseException as error:  # whatever the task raised belongs to its own future
             task.future.set_exception(error)
         else:
             task.future.set_result(result)
 
+    def _why(self) -> StudyError:
+        """Why the process ended: it could not even come up, or it was lost at work."""
+        if self._is_up is not None and self._is_up.exception() is not None:
+            for process in self._processes:
+                code = _exit_code(process)
+                if code > 0:  # by itself; a signal is a negative one
+                    return UnguardedScriptError.of(code)
+        return WorkerDiedError(
+            "the worker process ended without an answer: killed, or out of memory"
+        )
+
     def kill(self) -> None:
         processes = getattr(self._pool, "_processes", None) or {}
         for process in list(processes.values()):
             process.kill()
+
+
+def _exit_code(process: BaseProcess) -> int:
+    """The exit code of a process that has ended, 0 if it cannot be told within ten seconds."""
+    limit = time.monotonic() + 10
+    # The pool's own thread waits for it, too; whoever comes second learns the code a moment later.
+    while process.exitcode is None and time.monotonic() < limit:
+        process.join(timeout=0.1)
+        time.sleep(0.01)
+    return process.exitcode or 0
 
 
 def default_workers() -> int:
@@ -204,6 +249,18 @@ def _start_worker(environment: dict[str, str], threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+def _do_nothing() -> None:
+    """Tells by its end that a worker is up."""
+
+
+def _import_what_runs_need() -> None:
+    """Imports it, and spares the collector between two runs what never becomes garbage."""
+    import hf_stabilizer.studies.configured_run
+    import hf_stabilizer.studies.worker  # noqa: F401
+
+    gc.freeze()
 
 
 def _keep_freed_memory() -> None:

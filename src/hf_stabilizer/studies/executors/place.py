@@ -18,6 +18,7 @@ from typing import Any
 
 from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.studies.executors.launched import LaunchingExecutor, launcher_words
+from hf_stabilizer.studies.executors.local_workers import LocalWorkers, default_workers
 from hf_stabilizer.studies.executors.open_executor import check_executor, open_executor
 from hf_stabilizer.studies.executors.remote_folder import (
     CarryingExecutor,
@@ -27,6 +28,7 @@ from hf_stabilizer.studies.executors.remote_folder import (
     open_mirror,
 )
 from hf_stabilizer.studies.executors.shared_folder import check_shared
+from hf_stabilizer.studies.main_guard import leave_if_imported_by_worker
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Engine:
     launcher: str | None = None
     """Command line under which each run is trained by several processes."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether runs execute in worker processes of this machine, started for them."""
+        return self.launcher is None and self.executor in (None, "local")
+
     def check(self) -> None:
         """Raises what `open` would raise before it starts anything.
 
@@ -49,6 +56,7 @@ class Engine:
             ConfigurationError: Options that do not belong together, or an unknown name.
             MissingDependencyError: The engine is not installed.
         """
+        leave_if_imported_by_worker()
         check_executor(self.executor, workers=self.workers, address=self.address)
         if self.launcher is None:
             return
@@ -77,6 +85,27 @@ class Place:
 
     def __init__(self, folder: Path, engine: Engine, mirror: StudyMirror | None = None):
         self.folder, self.engine, self._mirror = folder, engine, mirror
+        self._warm: LocalWorkers | None = None
+
+    @contextlib.contextmanager
+    def warmed_up(self, runs: int) -> Iterator[None]:
+        """Starts local workers for the time of a block in which their runs are made ready.
+
+        Of the local engine alone; the others are there, or start when `open` asks for them.
+
+        Args:
+            runs: Most runs that may be trained side by side; 0: none, and nothing is started.
+        """
+        if runs < 1 or not self.engine.is_local:
+            yield
+            return
+        with LocalWorkers(min(self.engine.workers or default_workers(), runs)) as pool:
+            pool.warm_up()
+            self._warm = pool
+            try:
+                yield
+            finally:
+                self._warm = None
 
     def push(self) -> None:
         """Brings to the URL what has changed, if the study lies at one."""
@@ -90,13 +119,21 @@ class Place:
         Raises:
             StudyError: They do not.
         """
-        with self.engine.open() as pool:
+        with contextlib.nullcontext(self._warm) if self._warm else self.engine.open() as pool:
             if self._mirror is None:
                 check_shared(pool, self.folder)
                 yield pool
             else:
                 check_reachable(pool, self._mirror)
                 yield CarryingExecutor(pool, self._mirror)
+
+
+def check_path(output_dir: object) -> None:
+    """Raises ConfigurationError if this is neither a path nor a URL."""
+    if not isinstance(output_dir, str | Path) or not str(output_dir).strip():
+        raise ConfigurationError(
+            f"output_dir must be the path of a folder, or a URL, got {output_dir!r}"
+        )
 
 
 @contextlib.contextmanager
@@ -108,6 +145,7 @@ def open_place(output_dir: str | Path, engine: Engine) -> Iterator[Place]:
         StudyError: The URL cannot be read.
     """
     engine.check()
+    check_path(output_dir)
     if is_url(output_dir):
         with open_mirror(str(output_dir)) as mirror:
             yield Place(mirror.folder, engine, mirror)
@@ -131,6 +169,7 @@ def open_for_command(output_dir: str | Path, engine: Engine) -> Iterator[dict[st
             f"launcher {engine.launcher!r}: a command line says itself how it is launched; put the "
             "launcher into it"
         )
+    check_path(output_dir)
     if is_url(output_dir):
         raise ConfigurationError(
             f"output_dir {str(output_dir)!r}: a script writes into a folder; name one that all "

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from hf_stabilizer.arguments import skip_fitting
 from hf_stabilizer.configuration import Configuration
-from hf_stabilizer.dry_run import Cost, measure_cost
+from hf_stabilizer.dry_run import Cost, DryRun, measure_cost
 from hf_stabilizer.evaluation import EvaluationsPerEpochCallback
 from hf_stabilizer.records import Run
 from hf_stabilizer.run import Part, carry_out
@@ -54,14 +54,23 @@ class FunctionRun:
         Raises:
             StabilizerError: It cannot be built.
         """
+        return self.rehearse().cost
+
+    def rehearse(self) -> DryRun:
+        """Does that, and tells steps, evaluations and checkpoints; findings are those of the trial.
+
+        Raises:
+            StabilizerError: It cannot be built.
+        """
         with TemporaryDirectory() as folder:
             args = arguments_of(self.configuration, Path(folder))
             skip_fitting(args)
             trainer, _ = build(args, self.function)
             steps, per_epoch = planned_steps(trainer.args, row_count(trainer.train_dataset))
             if steps is None or per_epoch is None:
-                return None
+                return DryRun(())
             callbacks = trainer.callback_handler.callbacks
             times = [c.times for c in callbacks if isinstance(c, EvaluationsPerEpochCallback)]
             when = timetable(trainer.args, steps, per_epoch, times)
-            return measure_cost(trainer, callbacks, when, steps)
+            cost = measure_cost(trainer, callbacks, when, steps)
+            return DryRun((), (), (), steps, when.evaluations, when.saves, cost)

@@ -75,7 +75,8 @@ def read_runs(
 
     Raises:
         StudyError: There is no such folder, or no run in it.
-        ConfigurationError: Which metric decides is open, or no run has it; or a glob fits no run.
+        ConfigurationError: Which metric decides is open, or no run has it; a glob fits no run; or
+            no folder is named.
 
     Example:
         >>> import json, pathlib, tempfile
@@ -93,6 +94,10 @@ def read_runs(
         [('plain', {'seed': 1}, 0.7), ('plain', {'seed': 2}, 0.9)]
     """
     roots = [Path(folders)] if isinstance(folders, (str, os.PathLike)) else [*map(Path, folders)]
+    if not roots:
+        raise ConfigurationError(
+            "folders is empty; name one folder or more of studies or runs, or one above them"
+        )
     asked = _definition(roots)
     if asked is not None and metric is None and asked.metric:
         metric = asked.metric

@@ -2,7 +2,10 @@
 
 Failed runs are the point, so none is dropped in silence. A collapsed run keeps its score in every
 mean and spread; a run without a score cannot be averaged, and is counted and shown instead. Runs
-that a study stopped early have no final score: they are counted, never averaged.
+that a study stopped early have no final score: they are counted, never averaged. Whether they would
+have failed is not known, so they are no part of the failed-run rate:
+
+    failed-run rate = failed / ended           ended = runs - stopped
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hf_stabilizer.records import Run
+from hf_stabilizer.studies.early_stopping.choosing import lost_when_stopped
 from hf_stabilizer.studies.statistics.intervals import (
     Interval,
     bootstrap_interval,
@@ -52,7 +56,8 @@ class RecipeSummary:
     failed: int
     """Runs that raised or collapsed; a collapsed run keeps its score."""
     failed_rate: float
-    """Share of failed runs, in [0, 1]."""
+    """Share of failed runs among those that ended, `failed / ended`, in [0, 1]; where runs were
+    stopped early those that went on were chosen, so it is not that of runs at random."""
     failed_interval: Interval
     """95 % Wilson interval of that share."""
     stopped: int
@@ -64,6 +69,13 @@ class RecipeSummary:
     lost runs do not move."""
     iqr: float | None = None
     """Interquartile range, from two scores on."""
+    lost_when_stopped: int = 0
+    """Those of the stopped runs that had collapsed by then; not among the failed ones."""
+
+    @property
+    def ended(self) -> int:
+        """Runs that the study did not stop: carried to the end, or failed on the way."""
+        return self.runs - self.stopped
 
 
 def final_score(run: Run) -> float | None:
@@ -93,6 +105,8 @@ def _summary(recipe: str, runs: Sequence[Run]) -> RecipeSummary:
         reverse=not greater_is_better,
     )
     failed = sum(run.status == "failed" for run in runs)
+    stopped = [run for run in runs if run.status == "stopped"]
+    ended = len(runs) - len(stopped)
     return RecipeSummary(
         recipe=recipe,
         runs=len(runs),
@@ -104,12 +118,13 @@ def _summary(recipe: str, runs: Sequence[Run]) -> RecipeSummary:
         best=scores[-1] if scores else None,
         interval=bootstrap_interval(_independent(runs)),
         failed=failed,
-        failed_rate=failed / len(runs) if runs else 0.0,
-        failed_interval=wilson_interval(failed, len(runs)),
-        stopped=sum(run.status == "stopped" for run in runs),
+        failed_rate=failed / ended if ended else 0.0,
+        failed_interval=wilson_interval(failed, ended),
+        stopped=len(stopped),
         seconds=float(np.mean([run.seconds for run in runs])) if runs else 0.0,
         mad=median_absolute_deviation(scores),
         iqr=interquartile_range(scores),
+        lost_when_stopped=sum(bool(lost_when_stopped(run)) for run in stopped),
     )
 
 
