@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.member import Member
 from hf_stabilizer.models import auto_class
+from hf_stabilizer.prediction.bars import without_bars
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +27,9 @@ def loaded(member: Member) -> Iterator[PreTrainedModel]:
         ConfigurationError: They cannot be loaded.
     """
     import torch
+    from transformers.utils import logging
 
-    with _quiet_loading():
+    with without_bars(logging):
         try:
             model: PreTrainedModel = auto_class(member.task).from_pretrained(
                 str(member.model_folder), dtype=torch.float32
@@ -69,16 +71,3 @@ def _device(member: Member) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-@contextlib.contextmanager
-def _quiet_loading() -> Iterator[None]:
-    from transformers.utils import logging
-
-    was_on = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            logging.enable_progress_bar()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -14,6 +13,7 @@ from hf_stabilizer.data.frames import frame_of
 from hf_stabilizer.errors import ConfigurationError, DataError
 from hf_stabilizer.member import Member
 from hf_stabilizer.models import load_tokenizer
+from hf_stabilizer.prediction.bars import without_bars
 from hf_stabilizer.prediction.columns import NO_LABEL, checked_cells, columns_of
 from hf_stabilizer.prediction.loading import tokenizer_folder
 from hf_stabilizer.tasks import PreparedTask, prepare_task
@@ -69,6 +69,7 @@ def tokenised(
         label_names: Names of the classes in `labels`; None: those of the model.
     """
     from datasets import Dataset
+    from datasets.utils import logging
 
     cells = {
         name: checked_cells(member, frame, name) for name in (*columns.texts, *columns.choices)
@@ -88,7 +89,7 @@ def tokenised(
         notes=(),
     )
     length = None if member.configuration is None else member.configuration.model.max_length
-    with _without_bars():
+    with without_bars(logging):  # one for each chunk of rows
         tokenizer = load_tokenizer(str(tokenizer_folder(member)), task=member.task)
         return prepare_task(member.task, splits, tokenizer, max_length=length)
 
@@ -100,17 +101,3 @@ def _any_label(member: Member) -> Any:
     if member.label_names is not None:
         return member.label_names[0]
     return 0.0 if member.problem_type == "regression" else 0
-
-
-@contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
-    """Rows are tokenised by the chunk: a bar for each would bury the one that counts."""
-    from datasets.utils import logging
-
-    was_on = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            logging.enable_progress_bar()
