@@ -19,19 +19,24 @@ from hf_stabilizer import run_study
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import Run, read_run
 from hf_stabilizer.studies.events import read_events
-from hf_stabilizer.studies.executors import remote_folder
 from hf_stabilizer.studies.executors.local_workers import LocalWorkers
-from hf_stabilizer.studies.executors.remote_folder import RemoteFolder, StudyMirror, check_reachable
+from hf_stabilizer.studies.executors.remote import (
+    RemoteFolder,
+    StudyMirror,
+    carrying,
+    check_reachable,
+)
 from hf_stabilizer.studies.study import Study
 from tests.conftest import tiny_study
 
+HOME = "hf_stabilizer.studies.executors.remote.folder.HF_HOME"
 STOP: dict[str, Any] = {"recipes": ["plain"], "runs": 3, "stop_at": 0.375, "keep": 2}
 
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where this machine keeps its mirrors."""
-    monkeypatch.setattr(remote_folder, "HF_HOME", str(tmp_path / "machine"))
+    monkeypatch.setattr(HOME, str(tmp_path / "machine"))
     return tmp_path / "machine"
 
 
@@ -89,7 +94,7 @@ def test_another_machine_goes_on_and_repeats_nothing(
 ) -> None:
     url = f"file://{tmp_path}/s"
     run_study(tiny, output_dir=url, executor="in-process", **{**STOP, "keep": 1})
-    monkeypatch.setattr(remote_folder, "HF_HOME", str(tmp_path / "other"))
+    monkeypatch.setattr(HOME, str(tmp_path / "other"))
     more = run_study(tiny, output_dir=url, executor="in-process", **STOP)
     assert sum(run.status != "stopped" for run in more.runs) == 2
     happened = [(event.event, event.run) for event in read_events(tmp_path / "s") if event.run]
@@ -111,7 +116,7 @@ def test_a_worker_reads_only_what_a_halted_run_was_left_with(tmp_path: Path) -> 
     halted = Run("plain", seeds, "stopped", checkpoint="checkpoint-3")
     (run / "halted.json").write_text(halted.to_json())
     remote = RemoteFolder(f"file://{tmp_path}/s", role="worker")
-    remote_folder._bring_run(remote, "runs/plain/one")
+    carrying._bring_run(remote, "runs/plain/one")
     assert files_below(remote.mirror / "runs/plain/one") == [
         "checkpoint-3/optimizer.pt", "halted.json",
     ]  # fmt: skip

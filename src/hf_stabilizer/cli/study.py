@@ -110,7 +110,7 @@ def _recipes(
 
 def keep_report(study: Study, output_dir: str | Path) -> Path:
     """Writes the report into the study's folder, and to its URL where it lies at one."""
-    from hf_stabilizer.studies.executors.remote_folder import send_file
+    from hf_stabilizer.studies.executors.remote import send_file
     from hf_stabilizer.studies.page.report import write_report
 
     page = write_report(study, (study.folder or Path(output_dir)) / "report.html")
@@ -119,7 +119,7 @@ def keep_report(study: Study, output_dir: str | Path) -> Path:
 
 
 def _place(named: str | Path) -> str | Path:
-    from hf_stabilizer.studies.executors.remote_folder import is_url
+    from hf_stabilizer.studies.executors.remote import is_url
 
     return named if is_url(named) else Path(named)
 

@@ -26,7 +26,7 @@ from hf_stabilizer.folds.record import FOLDS_FILE, KIND, STUDY, CrossValidation
 from hf_stabilizer.folds.scoring import conclude
 from hf_stabilizer.folds.tables import folds_table
 from hf_stabilizer.procedure import FILE, open_procedure, read_procedure
-from hf_stabilizer.studies.executors.remote_folder import is_url
+from hf_stabilizer.studies.executors.remote import is_url
 from hf_stabilizer.studies.members import run_members
 from hf_stabilizer.studies.question import NOT_COMPARED
 

@@ -25,7 +25,7 @@ from hf_stabilizer.studies.early_stopping.stopping import Stopping, read_extent
 from hf_stabilizer.studies.executors.in_process import is_here
 from hf_stabilizer.studies.executors.local_workers import default_workers
 from hf_stabilizer.studies.executors.place import Engine, check_path
-from hf_stabilizer.studies.executors.remote_folder import is_url
+from hf_stabilizer.studies.executors.remote import is_url
 from hf_stabilizer.studies.question import define_study, load_recipes, look_often
 from hf_stabilizer.studies.rehearsed import RehearsedRecipe, RehearsedStudy
 from hf_stabilizer.studies.schedule import names_for_command, only_metric

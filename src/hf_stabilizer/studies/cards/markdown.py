@@ -26,7 +26,7 @@ from hf_stabilizer.studies.findings.seed_factors import share_seeds
 from hf_stabilizer.studies.findings.swept_settings import Sweep, SweptValue
 from hf_stabilizer.studies.formats import typographic
 from hf_stabilizer.studies.page.facts import early_stopping_fact
-from hf_stabilizer.studies.page.report import scored_on
+from hf_stabilizer.studies.scored_on import scored_on
 from hf_stabilizer.studies.statistics import Interval, RecipeSummary
 from hf_stabilizer.studies.verdict import LEVEL, study_decimals, verdict
 
@@ -182,7 +182,7 @@ def caveats(study: Study) -> Iterator[str]:
         yield f"Fewer than {FEW_RUNS} scores of {named}: mean and spread are rough."
     if failed := sum(row.failed for row in rows):
         ended = sum(row.ended for row in rows)
-        which = f"{ended} runs" + (" that were not stopped" if ended < len(study.runs) else "")
+        which = f"{ended} run{'' if ended == 1 else 's'}" + (" that were not stopped" if ended < len(study.runs) else "")
         yield (
             f"{failed} of {which} failed. Those that left a score count in mean "
             "and spread; those that left none are counted, not averaged."
@@ -190,9 +190,14 @@ def caveats(study: Study) -> Iterator[str]:
     if stopped := sum(row.stopped for row in rows):
         yield (
             f"{stopped} run{' was' if stopped == 1 else 's were'} stopped early by the scores on "
-            "the way, in no mean: those that went on were chosen, so their mean is better than "
-            "that of runs at random. Whether they would have failed is not known: they are no part "
-            "of the share of failed runs."
+            "the way, in no mean: those that went on were chosen, so they are better than runs at "
+            "random. Whether the stopped ones would have failed is not known: they are no part of "
+            "the share of failed runs."
+            + (
+                " Runs that failed before the stop are, so that share may lie too high."
+                if failed
+                else ""
+            )
         )
     if lost := sum(row.lost_when_stopped for row in rows):
         yield f"{lost} of the runs that were stopped had collapsed by then."
@@ -296,7 +301,8 @@ def _differences(study: Study, decimals: int) -> Iterator[str]:
 def _cost(study: Study) -> Iterator[str]:
     seconds = sum(run.seconds for run in study.runs)
     told = f" in {formats.duration(seconds)} of running time, all added up" if seconds else ""
-    yield typographic(f"{len(study.runs)} runs{told}.")
+    runs = "run" if len(study.runs) == 1 else "runs"
+    yield typographic(f"{len(study.runs)} {runs}{told}.")
     if (saved := early_stopping_fact(study)) is not None:
         yield escaped(f"Saved by stopping early: {saved.answer} {saved.note}.")
 

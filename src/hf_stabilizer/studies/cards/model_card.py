@@ -44,7 +44,7 @@ from hf_stabilizer.studies.cards.markdown import (
 from hf_stabilizer.studies.findings import chosen_by_validation
 from hf_stabilizer.studies.formats import typographic
 from hf_stabilizer.studies.page.charts import which_run
-from hf_stabilizer.studies.page.report import scored_on
+from hf_stabilizer.studies.scored_on import scored_on
 from hf_stabilizer.studies.statistics import RecipeSummary, final_score
 from hf_stabilizer.studies.study import run_folder
 from hf_stabilizer.studies.verdict import study_decimals, verdict
@@ -214,7 +214,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _lead(study: Study, row: RecipeSummary) -> str:
-    text = f"Trained {row.runs} times with the recipe {escaped(row.recipe)}"
+    text = f"Trained {'once' if row.runs == 1 else f'{row.runs} times'} with the recipe {escaped(row.recipe)}"
     text += ", each time under other seeds" if row.runs > 1 else ""
     counted = f"{row.ended} runs" if not row.stopped else f"the {row.ended} runs not stopped"
     text += f"; {row.failed} of {counted} failed" if row.failed else "; no run failed"
@@ -247,10 +247,12 @@ def _weights(study: Study, row: RecipeSummary, decimals: int) -> Iterator[str]:
     if run is None:
         yield "The runs do not tell validation scores, so not which weights these are."
         return
-    scored = sum(_finite(one.best_score) is not None for one in study.of(row.recipe))
+    scores = [s for one in study.of(row.recipe) if (s := _finite(one.best_score)) is not None]
+    scored, best = len(scores), (max if study.greater_is_better else min)(scores)
+    of = str(scored) if run.best_score == best else "those whose weights are kept"
     yield (
         f"**The weights in this repository** are those of the run with the best validation "
-        f"{metric} of {scored}: {escaped(which_run(run))}."
+        f"{metric} of {of}: {escaped(which_run(run))}."
     )
     test = _finite(run.test_score)
     own = f"Validation {metric} {formats.number(run.best_score, decimals)}"
@@ -265,7 +267,7 @@ def _weights(study: Study, row: RecipeSummary, decimals: int) -> Iterator[str]:
 def _optimism(study: Study, row: RecipeSummary, decimals: int) -> str:
     mean = f"expect the mean, {formats.number(row.mean, decimals)}, of a run of your own"
     if row.stopped:
-        mean = f"the mean is that of {row.scored} runs, which were chosen on the way, too"
+        mean = f"the mean is that of {row.scored} runs; those that went on were chosen, too"
     found = chosen_by_validation.find(study)
     mine = {one.recipe: one for one in found.recipes} if found else {}
     if row.recipe not in mine:
@@ -337,7 +339,7 @@ def _results(study: Study, row: RecipeSummary) -> list[EvalResult]:
             dataset_split="test" if is_test else "validation",
             metric_type=study.metric,
             metric_name=f"{study.metric}, {which}",
-            metric_value=round(value, 6),
+            metric_value=round(value, max(6, study_decimals(study))),
         )
         for which, value in values.items()
         if value is not None

@@ -142,6 +142,7 @@ class _Slot:
         self._pool: ProcessPoolExecutor | None = None
         self._is_up: Future[None] | None = None
         self._processes: list[BaseProcess] = []
+        self._is_killed = False
         self.thread = threading.Thread(target=self._feed, daemon=True)
         self.thread.start()
 
@@ -173,6 +174,8 @@ class _Slot:
     def _run(self, task: _Task) -> None:
         if self._pool is None:
             self._pool = self._new_pool()
+            if self._is_killed:  # while the process was being started
+                self.kill()
         try:
             result = self._pool.submit(task.function, *task.args, **task.kwargs).result()
         except BrokenProcessPool:
@@ -196,6 +199,7 @@ class _Slot:
         )
 
     def kill(self) -> None:
+        self._is_killed = True
         processes = getattr(self._pool, "_processes", None) or {}
         for process in list(processes.values()):
             process.kill()

@@ -20,7 +20,7 @@ from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.studies.executors.launched import LaunchingExecutor, launcher_words
 from hf_stabilizer.studies.executors.local_workers import LocalWorkers, default_workers
 from hf_stabilizer.studies.executors.open_executor import check_executor, open_executor
-from hf_stabilizer.studies.executors.remote_folder import (
+from hf_stabilizer.studies.executors.remote import (
     CarryingExecutor,
     StudyMirror,
     check_reachable,

@@ -18,7 +18,7 @@ import jinja2
 from markupsafe import Markup
 
 from hf_stabilizer.errors import StudyError
-from hf_stabilizer.records import Run, write_atomically
+from hf_stabilizer.records import write_atomically
 from hf_stabilizer.studies import formats
 from hf_stabilizer.studies.ablations.ablation import comparisons_of_study
 from hf_stabilizer.studies.comparison import Comparison
@@ -34,14 +34,14 @@ from hf_stabilizer.studies.page.data_links import (
 from hf_stabilizer.studies.page.facts import facts_of
 from hf_stabilizer.studies.page.section import Section
 from hf_stabilizer.studies.page.shell import hash_of
-from hf_stabilizer.studies.statistics import RecipeSummary, final_score, summary_rows
+from hf_stabilizer.studies.scored_on import scored_on
+from hf_stabilizer.studies.statistics import RecipeSummary, summary_rows
 from hf_stabilizer.studies.verdict import outcome, study_decimals, verdict_parts
 
 if TYPE_CHECKING:
     from hf_stabilizer.studies.study import Study
 
 Content = dict[str, Any]  # Any: the names that the template uses
-WHICH = "weights that validation chose"
 
 
 def write_report(study_or_folder: Study | str | os.PathLike[str], path: str | Path) -> Path:
@@ -214,27 +214,3 @@ def _curves(study: Study, stem: str) -> list[Content]:
 def sections_of(study: Study) -> tuple[Section, ...]:
     """Returns the further parts of the page that the study has something to show in."""
     return tuple(part for make in sections.SECTIONS if (part := make(study)) is not None)
-
-
-def scored_on(runs: Sequence[Run]) -> str:
-    """Returns a sentence about the rows that the scores are from."""
-    scored = [run for run in runs if final_score(run) is not None]
-    tested = sum(run.test_score is not None for run in scored)
-    if scored and tested == len(scored) and any("folder" in run.configuration for run in scored):
-        return (
-            "Scores are on the test rows, as each script left its model: the best by validation "
-            "where it loaded that at the end, else the last."
-        )
-    if scored and tested == len(scored):
-        chosen = [run.configuration.get("load_best_model_at_end") for run in scored]
-        weights = "last weights of each run" if set(chosen) == {False} else WHICH
-        return f"Scores are on the test rows, with the {weights}."
-    if tested:
-        return (
-            f"Scores of {tested} of {len(scored)} runs are on the test rows, the others the best "
-            "on the validation rows, which is optimistic: compare them with care."
-        )
-    return (
-        "Scores are the best of each run on the validation rows. As the best of several looks, "
-        "they are a little optimistic, alike for every recipe that is evaluated equally often."
-    )

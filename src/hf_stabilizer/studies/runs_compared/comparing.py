@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from hf_stabilizer.studies.kept_weights import SCORED, trained_on
 from hf_stabilizer.studies.runs_compared.gathering import ComparedRun, gather_runs
-from hf_stabilizer.studies.runs_compared.kept_weights import SCORED, trained_on
 from hf_stabilizer.studies.statistics import sample_std, sign_flip_p_value
 
 DEFAULT = "(default)"

@@ -18,8 +18,8 @@ from typing import Any
 from hf_stabilizer.errors import ConfigurationError, StudyError, did_you_mean
 from hf_stabilizer.procedure import read_procedure
 from hf_stabilizer.records import Run, read_run
+from hf_stabilizer.studies.kept_weights import Rows, kept_score
 from hf_stabilizer.studies.past_runs.reading import read_runs
-from hf_stabilizer.studies.runs_compared.kept_weights import Rows, kept_score
 from hf_stabilizer.studies.study import DEFINITION, read_definition
 
 # Any in this module: whatever YAML can say.
