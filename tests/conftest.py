@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import csv
 import gc
+import logging
 import os
 import random
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# What whoever runs the tests has set for their terminal, their network or their CI is not meant for
+# us: the width and colours of tables, questions to 127.0.0.1 by way of a proxy, a cluster of Ray's.
+# Where CI is set, transformers hands its warnings on to the root of all loggers.
+for _name in (
+    *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "CI"),
+    *("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "http_proxy", "https_proxy"),
+    *("RAY_ADDRESS", "TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"),
+):
+    os.environ.pop(_name, None)
 
 WORDS = [
     *("good", "fine", "great", "nice", "warm"),  # told of fresh
@@ -20,9 +32,32 @@ WORDS = [
 ]
 
 
+def pytest_configure() -> None:
+    """Has hypothesis draw the same examples every time, on a machine however slow."""
+    from hypothesis import HealthCheck, settings
+
+    slow = [HealthCheck.too_slow]
+    settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=slow)
+    settings.load_profile("same")
+
+
 def pytest_collection_finish() -> None:
     """Spares the collections that accelerate asks for a walk over all that was imported."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    """Takes back what a command sets, which has a process to itself outside of the tests."""
+    notes, environment = logging.getLogger("hf_stabilizer"), dict(os.environ)
+    handlers, level = notes.handlers, notes.level
+    yield
+    notes.handlers = handlers
+    notes.setLevel(level)
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    if (words := sys.modules.get("transformers.utils.logging")) is not None:
+        words.enable_progress_bar()
 
 
 @pytest.fixture(scope="session")

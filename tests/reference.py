@@ -604,3 +604,39 @@ def best_weight_of_two(first: list[float], second: list[float], steps: int = 10_
 def first_of_each_text(texts):
     """The places of rows whose text stands in no row before them."""
     return [place for place, text in enumerate(texts) if text not in texts[:place]]
+
+
+def best_weights_of_numbers(errors, steps=200):
+    """Weights of three members with the smallest squared error, by trying a grid.
+
+    `errors` holds what each member's number lies off from the right one, row by row.
+    """
+
+    def loss(weights):
+        rows = zip(*errors, strict=True)
+        return sum(sum(w * e for w, e in zip(weights, row, strict=True)) ** 2 for row in rows)
+
+    whole = [(i, j, steps - i - j) for i in range(steps + 1) for j in range(steps + 1 - i)]
+    near = [one for one in whole if one[2] <= steps // 20]  # The third member is far off.
+    return [count / steps for count in min(near, key=loss)]
+
+
+def first_of_alike(texts, labels, threshold):
+    """The places of rows that no kept row before them, with the same label, is like.
+
+    Rows are alike from this share of common shingles on, at 1 if they read the same; texts without
+    anything to read are like none.
+    """
+    from hf_stabilizer.data.near_duplicates import normalized
+
+    kept = []
+    for place, text in enumerate(texts):
+        for before in kept:
+            if not text.strip() or not texts[before].strip() or labels[place] != labels[before]:
+                continue
+            near = threshold < 1 and near_duplicates_reference([text], [texts[before]], threshold)
+            if near or normalized(text) == normalized(texts[before]):
+                break
+        else:
+            kept.append(place)
+    return kept

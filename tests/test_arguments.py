@@ -232,6 +232,13 @@ def test_options_that_a_search_turns_off_or_adds_to_rates_are_read(tmp_path: Pat
     assert same_weights(searched, straight)
 
 
+def test_refusal_the_arguments_of_a_plain_trainer(tmp_path: Path) -> None:
+    args: Any = training_arguments(tmp_path)
+    for use in (stabilize, lambda plain: prepare_model(tiny_bert(), plain)):
+        with pytest.raises(ConfigurationError, match="must be StabilizerArguments, got TrainingAr"):
+            use(args)
+
+
 def test_own_callbacks_come_first(tmp_path: Path) -> None:
     from transformers import EarlyStoppingCallback
 

@@ -20,7 +20,7 @@ def losses_of(mode: str, folder: Path) -> str:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr

@@ -305,7 +305,7 @@ def alive(processes: Any, folder: Path, *args: Any) -> BaseProcess:
 
 
 def ended(process: BaseProcess) -> int | None:
-    process.join(timeout=120)
+    process.join(timeout=400)
     return process.exitcode
 
 

@@ -53,6 +53,35 @@ def test_help_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_a_file_that_is_not_there_is_told_before_anything_heavy_is_imported(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import sys\n"
+        "from hf_stabilizer.cli import main\n"
+        "more = {'ablate': ['--remedies', 'a', 'b']}\n"
+        "for name in 'train study ablate cross-validate pretrain pseudo-label probe'.split():\n"
+        "    try: main([name, 'no.yaml', *more.get(name, [])])\n"
+        "    except SystemExit as stop: assert stop.code == 2\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'evaluate', 'sklearn'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    lines = done.stderr.splitlines()
+    assert len(lines) == 7
+    assert all("error: cannot read 'no.yaml'" in line for line in lines)
+
+
+def test_work_is_announced_before_what_takes_seconds(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run("cross-validate", str(config_file), "--folds", "1", capsys=capsys)
+    assert code == 2
+    assert err.splitlines()[0] == "Checking the configuration, the rows and the model ..."
+
+
 def test_train_then_study_then_report(
     config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -400,7 +429,7 @@ def test_train_in_two_processes_writes_one_record(config_file: Path, tmp_path: P
             sys.executable, *launch, "-m", "hf_stabilizer", "train", str(config_file),
             "--recipe", "stabilised", "--output_dir", str(folder), "--max_steps", "-1",
         ],
-        capture_output=True, text=True, timeout=250,
+        capture_output=True, text=True, timeout=800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     record = json.loads((folder / "run.json").read_text())

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +25,7 @@ from hf_stabilizer.studies.commands.command_template import CommandTemplate
 from hf_stabilizer.studies.study import Study
 from tests import classify_text
 from tests.conftest import write_rows
+from tests.waiting import is_alive, until
 
 # A program that leaves what a Trainer leaves, in no time; what else it does is filled in.
 PROGRAM = """
@@ -184,13 +184,6 @@ def test_a_killed_run_is_failed_and_begins_anew(
     assert scores(study(template, tmp_path / "s")) == [0.1, 0.2]
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_study_kills_its_runs_and_goes_on(
@@ -198,7 +191,9 @@ def test_a_killed_study_kills_its_runs_and_goes_on(
 ) -> None:
     template = program("""
         if seed == 2 and not pathlib.Path(sys.argv[0]).with_name("go").exists():
-            pathlib.Path(sys.argv[0]).with_name("pid").write_text(str(os.getpid()))
+            note = pathlib.Path(sys.argv[0]).with_name("note")
+            note.write_text(str(os.getpid()))
+            note.rename(note.with_name("pid"))
             time.sleep(600)
     """)
     code = (  # Ctrl-C is ignored by what a shell starts in the background
@@ -211,24 +206,17 @@ def test_a_killed_study_kills_its_runs_and_goes_on(
         [sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True
     )
     first = tmp_path / "s" / "runs" / "script" / "seed1" / "run.json"
-    wait_until(lambda: (tmp_path / "pid").exists() and first.exists())
+    until(lambda: (tmp_path / "pid").exists() and first.exists())
     pid = int((tmp_path / "pid").read_text())
     assert is_alive(pid)
     parent.send_signal(how)
-    parent.wait(timeout=30)
-    wait_until(lambda: not is_alive(pid))
+    parent.wait(timeout=400)
+    until(lambda: not is_alive(pid))
     log = first.with_name("log.txt")
     written = [path.stat().st_mtime_ns for path in (first, log)]
     (tmp_path / "go").touch()
     assert scores(study(template, tmp_path / "s")) == [0.1, 0.2]
     assert [path.stat().st_mtime_ns for path in (first, log)] == written
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end, "waited for a minute"
-        time.sleep(0.05)
 
 
 def test_any_executor_will_do(program: Callable[[str], str], tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_values_in_the_type_of_their_key(key: str, value: Any, expected: Any) ->
     [
         (
             {"learning_rat": 1},
-            "unknown configuration key 'learning_rat'; did you mean learning_rate",
+            "unknown configuration key 'learning_rat' .did you mean learning_rate",
         ),
         ({"layer_lr_decy": 1}, "did you mean layer_lr_decay"),
         ({"learning_rate": "fast"}, "learning_rate must be a number, got 'fast'"),

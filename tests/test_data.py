@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from hf_stabilizer.augmentation.augmenting import AUGMENTED_BY
 from hf_stabilizer.data import (
     DataArguments,
     Splits,
@@ -22,8 +23,11 @@ from hf_stabilizer.data import (
     resolve_location,
     write_splits,
 )
+from hf_stabilizer.data.division import _MADE
 from hf_stabilizer.data.splitting import allot, grouped_sample, stratified_sample
 from hf_stabilizer.errors import ConfigurationError, DataError
+from hf_stabilizer.pseudo_labels.provenance import PSEUDO_LABELLED
+from hf_stabilizer.synthesis.rows import PROVENANCE
 
 CLASSES, NUMBERS, CHOICES = "text-classification", "text-regression", "multiple-choice"
 
@@ -310,6 +314,23 @@ def test_several_class_labels_get_their_names(tmp_path: Path) -> None:
     assert {tuple(labels) for labels in splits.train["label"]} == {("fear", "joy"), ("joy",)}
 
 
+def test_choices_that_are_numbers_are_read_alike_in_every_row(tmp_path: Path) -> None:
+    rows = {
+        "prompt": [f"question {place}" for place in range(9)],
+        **{name: [number] * 9 for name, number in zip("ABCD", "2357", strict=True)},
+        "answer": ["2", "3", "5", "7"] * 2 + ["3"],
+    }
+    read = load(tmp_path, rows, task=CHOICES, validation_size=3)
+    labels = [*read.train["answer"], *read.validation["answer"]]
+    prompts = [*read.train["prompt"], *read.validation["prompt"]]
+    assert dict(zip(prompts, labels, strict=True)) == {
+        f"question {place}": place % 4 if place < 8 else 1 for place in range(9)
+    }
+    # Where each of them may be an index they are: no label says otherwise.
+    few = load(tmp_path, {**rows, "answer": ["2", "3", "2"] * 3}, task=CHOICES, validation_size=3)
+    assert {*few.train["answer"], *few.validation["answer"]} == {2, 3}
+
+
 @pytest.mark.parametrize("labels", ["ABC", [0, 1, 2], "abc", ["the sun", "the moon", "a star"]])
 def test_a_choice_goes_by_name_index_letter_or_text(tmp_path: Path, labels: Any) -> None:
     rows = {"question": [f"what shines, {place}" for place in range(9)], "answer": list(labels) * 3}
@@ -513,6 +534,28 @@ def test_only_rows_that_are_divided_need_a_group(tmp_path: Path) -> None:
         load(tmp_path, rows, group_column="film")
 
 
+def test_rows_that_were_made_of_others_are_told_of_where_rows_that_judge_are_drawn(
+    tmp_path: Path,
+) -> None:
+    made = {AUGMENTED_BY: "delete", PSEUDO_LABELLED: True, "synthetic": True}
+    assert set(made) == set(_MADE)
+    assert made.keys() & PROVENANCE.keys() == {"synthetic"}
+    other = write(tmp_path, frame(8), "other.csv")
+    for column, mark in made.items():
+        rows = frame().assign(**{column: None if mark == "delete" else False})
+        assert not load(tmp_path, rows).cautions
+        rows.loc[:2, column] = mark
+        (said,) = load(tmp_path, rows).cautions
+        assert said.startswith("3 of 40 training rows ")
+        assert said in load(tmp_path, rows).notes
+        assert len(load(tmp_path, rows, filter=said.split('"')[1], validation_size=7).train) == 30
+        assert not load(tmp_path, rows, validation_file=other).cautions
+        assert load(tmp_path, rows, validation_file=other, test_size=4).cautions == (said,)
+        # Groups keep copies with their sources, but a label is no safer for it.
+        grouped = load(tmp_path, rows, group_column="film").cautions
+        assert grouped == (() if column == AUGMENTED_BY else (said,))
+
+
 def test_a_label_that_stands_once_stays_in_training(tmp_path: Path) -> None:
     rows = frame()
     rows.loc[7, "label"] = "alone"
@@ -600,7 +643,7 @@ def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     path = write(tmp_path, frame(), "reviews.csv")
-    with pytest.raises(DataError, match=r"does not exist; did you mean reviews\.csv"):
+    with pytest.raises(DataError, match=r"does not exist .did you mean reviews\.csv"):
         load_splits(DataArguments(train_file=path.replace("reviews", "review")), task=CLASSES)
     (tmp_path / "rows.docx").write_text("text")
     with pytest.raises(DataError, match=r"must end in one of \.csv, \.json"):

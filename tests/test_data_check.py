@@ -186,7 +186,7 @@ def test_rows_without_labels_are_told_to_be_so():
 
 def test_a_label_column_that_is_not_there_is_no_file_without_labels():
     frame = pd.DataFrame({"text": TEXTS, "label": list("abab")})
-    with pytest.raises(DataError, match="the table has no column 'lable'; did you mean label"):
+    with pytest.raises(DataError, match="the table has no column 'lable' .did you mean label"):
         check_rows(frame, label_column="lable")
 
 
@@ -318,7 +318,7 @@ def test_texts_without_labels_are_checked():
         ({"threshold": 1.5}, "threshold must be in"),
         ({"rare": 0}, "rare must be"),
         ({"ignore": ["leak"]}, "ignore must be one of .* did you mean leaks"),
-        ({"lable_column": "x"}, "unknown key 'lable_column'; did you mean label_column"),
+        ({"lable_column": "x"}, "unknown key 'lable_column' .did you mean label_column"),
         ({"text_columns": 3}, "text_columns cannot be 3"),
         ({"task": "causal-lm"}, "task must be one of"),
     ],
@@ -369,7 +369,7 @@ def test_a_strict_check_fails_if_something_is_found(tmp_path, capsys):
     ("words", "said"),
     [
         (["chek", "x"], "PART must be one of check, clean, augment.*did you mean check"),
-        (["check", "x.csv", "--stritc"], "unknown option '--stritc'; did you mean --strict"),
+        (["check", "x.csv", "--stritc"], "unknown option '--stritc' .did you mean --strict"),
         (["check", "missing.csv"], "'missing.csv' does not exist"),
         (["clean", "x.csv", "--lower-case"], "did you mean --lowercase"),
     ],

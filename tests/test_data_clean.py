@@ -2,6 +2,7 @@
 
 import html
 import json
+import tracemalloc
 
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from hf_stabilizer.cli import main
 from hf_stabilizer.data_quality import clean_rows
 from hf_stabilizer.data_quality.markup import without_html
 from hf_stabilizer.errors import ConfigurationError, DataError
+from tests.reference import first_of_alike
 
 PIECES = [
     *("good ", "Film", " the", "\u00c3\u00a9", "&amp;", "&lt;b&gt;", "&amp;lt;", "<p>", "</p>"),
@@ -77,6 +79,46 @@ def test_near_repeats_go_with_similarity():
     assert len(run(texts, drop_duplicates=True, similarity=0.8).frame) == 2
     assert len(run(texts, drop_leaks=texts[1:2], similarity=0.8).frame) == 1
     assert len(run(texts, ["a", "b", "a"], drop_duplicates=True, similarity=0.8).frame) == 3
+
+
+REPEATS = ["the film was good", "The film was good!", "the film was goody", "a plot", "", "?"]
+
+
+@given(
+    rows=st.lists(st.tuples(st.sampled_from(REPEATS), st.sampled_from("ab")), min_size=1),
+    similarity=st.sampled_from([0.5, 0.8, 1.0]),
+)
+@settings(max_examples=60, deadline=None)
+def test_repeats_go_as_if_each_pair_were_looked_at(rows, similarity):
+    texts, labels = map(list, zip(*rows, strict=True))
+    keys = {"text_columns": ["text"], "label_column": "label"}
+    kept = run(texts, labels, drop_duplicates=True, similarity=similarity, **keys).frame
+    places = first_of_alike(texts, labels, similarity)
+    assert kept.to_numpy().tolist() == [[texts[place], labels[place]] for place in places]
+
+
+def test_a_text_that_is_repeated_thousands_of_times_makes_no_millions_of_pairs():
+    tracemalloc.start()
+    try:
+        for similarity in (1.0, 0.9):
+            options = {"text_columns": ["text"], "drop_duplicates": True, "similarity": similarity}
+            assert len(run(["ok"] * 2000, **options).frame) == 1
+        assert tracemalloc.get_traced_memory()[1] < 50e6  # the pairs alone would take 200 MB
+    finally:
+        tracemalloc.stop()
+
+
+def test_lists_of_labels_are_labels_whatever_file_they_come_from(tmp_path):
+    rows = {
+        "text": ["a film", "a film", "a plot", "a plot"],
+        "label": [[*"xy"], [*"yx"], ["x"], []],
+    }
+    pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet")
+    frame = pd.read_parquet(tmp_path / "rows.parquet")
+    options = {"text_columns": ["text"], "label_column": "label"}
+    assert clean_rows(frame, drop_duplicates=True, **options).frame.index.size == 3
+    (step,) = clean_rows(frame, drop_conflicts=True, **options).steps
+    assert step.rows == (3, 4)
 
 
 SWITCHES = ("html", "unicode", "whitespace", "lowercase", "stop_words", "stem")

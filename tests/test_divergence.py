@@ -801,7 +801,7 @@ def lines_of(mode: str, folder: Path) -> list[dict[str, float]]:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr

@@ -29,7 +29,7 @@ from hf_stabilizer.procedure import open_procedure, read_procedure
 from hf_stabilizer.records import Run, write_run
 from hf_stabilizer.studies.study import Study, run_folder, write_definition
 
-from .reference import best_weight_of_two, mean_rank
+from .reference import best_weight_of_two, best_weights_of_numbers, mean_rank
 from .tiny import write_member
 
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
@@ -148,6 +148,21 @@ def test_weights_lose_no_more_than_equal_ones_or_any_member(kind: Any) -> None:
     if kind == NUMBER:
         assert weights[1] > 0.95
     np.testing.assert_array_equal(fit_weights(chances[:1], labels, kind), [1.0])
+
+
+@pytest.mark.parametrize(("unit", "origin"), [(1.0, 0.0), (1e6, 0.0), (1e-5, 0.0), (1.0, 1e6)])
+def test_weights_of_numbers_do_not_depend_on_their_unit(unit: float, origin: float) -> None:
+    draw = np.random.default_rng(10)
+    labels = draw.normal(size=80)
+    members = labels + np.array([[0.1], [0.2], [3.0]]) * draw.normal(size=(3, 80))
+    chances = (origin + unit * members)[:, :, None]
+    weights = fit_weights(chances, origin + unit * labels, NUMBER)
+    assert weights == pytest.approx(best_weights_of_numbers((members - labels).tolist()), abs=5e-3)
+    assert weights[0] > weights[1] > weights[2]
+    perfect = fit_weights(np.stack([labels, labels + 1.0])[:, :, None], labels, NUMBER)
+    assert perfect == pytest.approx([1.0, 0.0], abs=1e-6)
+    same = np.stack([labels, labels])[:, :, None]
+    np.testing.assert_array_equal(fit_weights(same, labels, NUMBER), [0.5, 0.5])
 
 
 def test_no_row_has_a_part_in_the_weights_that_judge_it() -> None:
@@ -738,10 +753,11 @@ def test_predict_refuses_before_any_work(
         predict(two, rows[:0])
 
 
-def test_an_ensemble_of_folds_cannot_be_asked(answers: Any, tmp_path: Path) -> None:
+def test_ranks_of_folds_cannot_be_asked_for(answers: Any, tmp_path: Path) -> None:
     chances, labels = answers
-    ensemble([write_folds(tmp_path / "a", chances[0], labels)], output_dir=tmp_path / "both")
-    with pytest.raises(ConfigurationError, match="is an ensemble of cross-validations"):
+    folds = [write_folds(tmp_path / "a", chances[0], labels)]
+    ensemble(folds, combine="rank_mean", output_dir=tmp_path / "both")
+    with pytest.raises(ConfigurationError, match="takes the rank_mean of them, each a mean itself"):
         predict(tmp_path / "both", pd.DataFrame({"text": ["good"]}))
 
 

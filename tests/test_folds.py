@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
+from safetensors.torch import load_file, save_file
 
-from hf_stabilizer import CrossValidation, cross_validate, train
+from hf_stabilizer import CrossValidation, cross_validate, ensemble, predict, train
 from hf_stabilizer.cli import main
+from hf_stabilizer.ensembling.request import prepare_request
 from hf_stabilizer.errors import ConfigurationError, DataError, StudyError
 from hf_stabilizer.folds import plan_folds
 from hf_stabilizer.folds.cost import fold_cost
@@ -119,6 +121,44 @@ def test_test_rows_are_predicted_by_the_mean_of_all_models(found: CrossValidatio
     assert rows["label"].tolist() == table["label"].tolist()
     first = predict_rows(folder_of(found.study, found.study.runs[0]), rows)
     assert len(first) == len(table)
+
+
+def test_its_folder_stands_for_its_models_where_a_file_is_predicted(
+    setting: tuple[dict[str, Any], Path], found: CrossValidation, tmp_path: Path
+) -> None:
+    _, folder = setting
+    unlabelled = pd.read_parquet(folder / "rows" / "test.parquet").drop(columns="label")
+    told = predict(str(folder), unlabelled)
+    names = [name for name in found.test_predictions if name.startswith("probability_")]
+    assert np.abs(told[names] - found.test_predictions[names]).to_numpy().max() < 1e-6
+    shutil.copytree(folder, tmp_path / "cv")
+    (lost,) = (tmp_path / "cv").glob("study/runs/fold2/head1-*/model")
+    shutil.rmtree(lost)
+    assert len(prepare_request(tmp_path / "cv", unlabelled).members) == 5
+    for other in (tmp_path / "cv").glob("study/runs/fold2/*/model"):
+        shutil.rmtree(other)
+    with pytest.raises(ConfigurationError, match=r"fold2.*kept no weights"):
+        predict(tmp_path / "cv", unlabelled)
+
+
+def test_an_ensemble_of_cross_validations_stands_for_all_their_models(
+    setting: tuple[dict[str, Any], Path], found: CrossValidation, tmp_path: Path
+) -> None:
+    _, folder = setting
+    other = tmp_path / "cv"
+    shutil.copytree(folder, other)
+    for path in other.glob("study/runs/*/*/model/model.safetensors"):
+        weights = load_file(path)
+        save_file({n: w + (n == "classifier.bias") * 2.0 * w.sign() for n, w in weights.items()},
+                  path, metadata={"format": "pt"})  # fmt: skip
+    shutil.rmtree(next(other.glob("study/runs/fold1/*/model")))  # so that they are not as many
+    rows = pd.read_parquet(folder / "rows" / "test.parquet").drop(columns="label")
+    ensemble([folder, other], combine="weighted", weights=[3, 1], output_dir=tmp_path / "both")
+    told = predict(tmp_path / "both", rows)
+    first, second = predict(str(folder), rows), predict(str(other), rows)
+    names = [name for name in told if name.startswith("probability_")]
+    assert np.abs(first[names] - second[names]).to_numpy().max() > 0.01
+    np.testing.assert_allclose(told[names], 0.75 * first[names] + 0.25 * second[names], atol=1e-7)
 
 
 def test_trackers_know_the_runs_by_the_name_of_the_whole(found: CrossValidation) -> None:
@@ -429,6 +469,13 @@ def test_near_duplicates_across_folds_are_told_of(tmp_path: Path) -> None:
     assert "1 pairs of near-duplicate texts lie in two folds" in plan.cautions[0]
     together = six(tmp_path / "t.csv", text=texts, part=[1, 1, 1, 2, 2, 2])
     assert not plan_folds(together, fold_column="part").cautions
+
+
+def test_rows_that_were_made_of_others_are_told_of(tmp_path: Path) -> None:
+    config = six(tmp_path / "six.csv", augmented_by=[None, *["swap"] * 2, *[None] * 3])
+    plan = plan_folds(config, folds=2)
+    assert plan.cautions[0].startswith("2 of 6 training rows are changed copies of others (column")
+    assert plan.cautions[0] not in plan.notes
 
 
 FOUR = r"fold_column: train_file '.*six.csv' has no column 'flod'; its columns are .*, film, same$"

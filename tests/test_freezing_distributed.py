@@ -24,7 +24,7 @@ def weights_of(mode: str, folder: Path) -> dict[str, torch.Tensor]:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr

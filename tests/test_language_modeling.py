@@ -24,6 +24,7 @@ from tests.tiny import TRAINING, WORDS, same_weights, save_tiny, tiny_tokenizer
 
 MODELS = {"causal-lm": "gpt2", "masked-lm": "bert"}
 TASKS = list(MODELS)
+LASTING_WORKERS = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
 
 
 def texts(count: int) -> list[str]:
@@ -225,6 +226,10 @@ def test_a_study(task: str, config: dict[str, Any], models: dict[str, str], tmp_
         ({"metrics": ["accuracy"]}, "metric 'accuracy' does not fit language-model"),
         ({"generation_num_beams": 2}, "generation_num_beams=2 is for seq2seq"),
         ({"max_target_length": 8}, "max_target_length=8 is for seq2seq"),
+        (
+            {"task": "masked-lm", "model": "masked-lm", **LASTING_WORKERS},
+            "dataloader_persistent_workers=True would give every epoch the masks of the first",
+        ),
     ],
 )
 def test_refusals(

@@ -544,7 +544,7 @@ def test_an_override_by_the_second_name_of_a_tied_weight_holds_for_both() -> Non
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"clasifier.weight": "head"}, r"'clasifier\.weight' matches no parameter; did you mean"),
+        ({"clasifier.weight": "head"}, r"'clasifier\.weight' matches no parameter .did you mean"),
         ({"bert.pooler.*": 2, "*.dense.bias": "head"}, "two depths, 2 and 'head'"),
         ({"classifier.*": 5}, r"asks for depth 5; this model has depths 0 .* to 4"),
         ({"classifier.*": -1}, "must give a depth .*, got -1"),

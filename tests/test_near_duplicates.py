@@ -73,10 +73,10 @@ def test_many_rows_take_seconds():
             for row in range(count)
         ]
 
-    start = time.perf_counter()
+    start = time.process_time()  # other processes aside
     near_duplicates(sentences(4000, 31), sentences(1000, 17))
 
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
 
 
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.1])

@@ -50,6 +50,12 @@ SANE: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for half a second does not cut the look at the rows short."""
+    monkeypatch.setattr("hf_stabilizer.silent_mistakes.rows.SECONDS", 60.0)
+
+
 def found(
     tmp_path: Path,
     *,

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from hf_stabilizer import further_pretrain, hand_over_body, train
-from hf_stabilizer.errors import ConfigurationError, DataError, StudyError
+from hf_stabilizer.errors import ConfigurationError, DataError, DivergenceError, StudyError
 from hf_stabilizer.pretraining import Pretraining, choose_objective, plan_pretraining
 from hf_stabilizer.pretraining.hand_over import HandOverError, compare
 from hf_stabilizer.records import read_run
@@ -106,6 +106,18 @@ def test_a_tensor_that_does_not_arrive_is_an_error(body: Path) -> None:
     sent["bert.pooler.dense.bias"] = sent["bert.pooler.dense.bias"] + 1e-7
     with pytest.raises(HandOverError, match=r"1 of \d+ tensors .*bert.pooler.dense.bias"):
         compare(body, sent, task="text-classification", carried={})
+
+
+def test_a_model_that_diverged_is_named_and_nothing_is_handed_over(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    lost = {"learning_rate": 1e30, "optim": "sgd", "max_grad_norm": 0, "warmup_steps": 0}
+    config = configuration(models["bert"], tmp_path)
+    with pytest.raises(
+        DivergenceError, match=r"tensors of the body are no numbers .* smaller lear"
+    ):
+        learn(config, tmp_path / "out", training={**lost, "max_steps": 4})
+    assert not (tmp_path / "out" / "model").exists()
 
 
 def test_a_uniform_model_has_the_perplexity_of_its_vocabulary(
@@ -263,7 +275,7 @@ def test_the_objective_follows_the_model(models: dict[str, Path]) -> None:
         ({"runs": -1}, "runs must be a whole number of pairs from 1 up, or 0 for none, got -1"),
         ({"training": {"output_dir": "x"}}, "output_dir cannot be set for pre-training"),
         ({"training": {"max_train_rows": 3}}, "max_train_rows is no training key"),
-        ({"training": {"lerning_rate": 1}}, "unknown training key 'lerning_rate'; did you mean"),
+        ({"training": {"lerning_rate": 1}}, "unknown training key 'lerning_rate' .did you mean"),
         ({"training": {"eval_strategy": "no"}}, "(eval_strategy='no' leaves|the Trainer refuses)"),
         ({"from_run": "x", "held_out": 0.3}, "from_run takes a body .* held_out says how"),
         ({"packing": False, "max_length": 4}, "max_length must be a whole number of tokens"),

@@ -123,6 +123,13 @@ def test_packed_and_padded_rows_by_hand() -> None:
     assert words.convert_ids_to_tokens(inside) == joined.split()
     padded = make_rows(encoded, frame, max_length=5, packing=False)
     assert [len(row["input_ids"]) for row in padded] == [5, 3, 4, 4]
+    # Each row counts its own words: the masks of a batch draw a number for each of them.
+    assert [row["words"] for row in packed] == [
+        [-1, 0, 1, 2, 3, -1],
+        [-1, -1, 0, 1, -1, -1],
+        [-1, 0, 1, -1],
+    ]
+    assert padded[1]["words"] == [-1, 0, -1]
 
 
 def test_a_decoder_learns_where_each_text_ends() -> None:

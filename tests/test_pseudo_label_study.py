@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pytest
@@ -20,12 +20,13 @@ from hf_stabilizer.cli import main
 from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.data import load_splits
 from hf_stabilizer.data.near_duplicates import near_duplicates
+from hf_stabilizer.pseudo_labels.curve import rate_points
 from hf_stabilizer.pseudo_labels.lengths import long_control, student_keys
 from hf_stabilizer.pseudo_labels.parts import Part, read_parts, written
 from hf_stabilizer.pseudo_labels.planning import plan_pseudo_labels
 from hf_stabilizer.pseudo_labels.question import ask
 from hf_stabilizer.pseudo_labels.running import PseudoLabelOutcome, open_workshop
-from hf_stabilizer.pseudo_labels.scoring import conclude
+from hf_stabilizer.pseudo_labels.scoring import conclude, pooled
 from hf_stabilizer.pseudo_labels.stages import Labelled, Workshop, all_rounds
 from hf_stabilizer.records import Run, read_run
 from hf_stabilizer.studies.study import Study
@@ -300,9 +301,9 @@ def test_students_of_folds_are_scored_out_of_fold(keys: dict[str, Any], tmp_path
     with (tmp_path / "study" / "fold_scores.csv").open(encoding="utf-8") as file:
         scores = list(csv.DictReader(file))
     assert len(scores) == 4
-    for pooled in found.study.runs:
-        its = [row for row in scores if (row["recipe"], row["run"]) == (pooled.recipe, pooled.name)]
-        assert pooled.score == pytest.approx(sum(float(row["score"]) for row in its) / 2)
+    for mean in found.study.runs:
+        its = [row for row in scores if (row["recipe"], row["run"]) == (mean.recipe, mean.name)]
+        assert mean.score == pytest.approx(sum(float(row["score"]) for row in its) / 2)
     assert found.report.is_file()
 
 
@@ -410,6 +411,31 @@ def test_the_conclusion_says_plainly_whether_it_helped() -> None:
     assert sentence.startswith("Pseudo-labels did not help, as far as these runs can tell.")
 
 
+def test_what_fails_in_one_fold_is_shown_and_has_a_score_only_if_each_fold_has_one(
+    tmp_path: Path,
+) -> None:
+    parts = [Part(name, cast("Any", None), {}) for name in ("fold1", "fold2")]  # no row is read
+    collapsed, diverged = "collapsed: at the end", "diverged: the validation loss is nan"
+    scores = {1: (0.5, ""), 2: (0.25, collapsed), 3: (float("inf"), diverged)}
+    runs = [
+        Run(f"control-{part.name}", {"seed": seed}, "failed" if why else "finished", why,
+            metric="rmse", greater_is_better=False, best_score=score, last_score=score)
+        for part in parts
+        for seed, (score, why) in scores.items()
+        for score, why in [(score, why) if part.name == "fold2" else (0.75, "")]
+    ]  # fmt: skip
+    seeds = tuple({"seed": seed} for seed in scores)
+    trained = Study("demo", ("control-fold1", "control-fold2"), tuple(runs), "rmse", False, seeds)
+    found = pooled(trained, ["control"], parts, tmp_path)
+    assert [(run.status, run.best_score, run.reason) for run in found.runs] == [
+        ("finished", 0.625, ""),
+        ("failed", 0.5, f"control-fold2: {collapsed}"),
+        ("failed", None, f"control-fold2: {diverged}"),
+    ]
+    assert rate_points(found, {}, {})[0].mean == 0.5625
+    assert found.summary()[0].failed == 2
+
+
 def test_a_gain_of_longer_training_is_no_gain_of_pseudo_labels() -> None:
     study = scored(control=LOW, control_as_long=HIGH, pseudo_labelled=HIGH)
     helped, sentence = conclude(study)
@@ -428,6 +454,8 @@ def test_a_gain_of_longer_training_is_no_gain_of_pseudo_labels() -> None:
         ({"unlabelled_file": None}, {}, "there is no unlabelled text: unlabelled_file is missing"),
         ({"seed": 3}, {}, "compared over seeds, and the configuration gives seed"),
         ({"task": "causal-lm"}, {}, "task='causal-lm' cannot be pseudo-labelled"),
+        ({"label_smoothing_factor": 0.1}, {"soft": True}, "soft=True and label_smoothing_factor="),
+        ({"metrics": ["accuracy", "bleu"]}, {}, "metric 'bleu' does not fit"),
         ({}, {"sampling_rate": [0.1, 0]}, r"sampling_rate must be in \(0, 1\], got 0"),
         ({}, {"sampling_rate": []}, "sampling_rate is empty"),
         ({}, {"teachers": 0}, "teachers must be a whole number from 1 up"),
@@ -435,7 +463,7 @@ def test_a_gain_of_longer_training_is_no_gain_of_pseudo_labels() -> None:
         ({}, {"folds": 1}, "folds must be a whole number from 2 up, got 1"),
         ({}, {"equal": "step"}, "equal must be one of steps, epochs, got 'step'"),
         ({}, {"teachers": 1, "agreement": True}, "agreement needs two teachers or more"),
-        ({}, {"treshold": 0.9}, "unknown option 'treshold'; did you mean threshold"),
+        ({}, {"treshold": 0.9}, "unknown option 'treshold' .did you mean threshold"),
         (
             {},
             {"launcher": "torchrun --nproc_per_node 2"},

@@ -508,3 +508,21 @@ def test_moving_the_folder_keeps_the_best_checkpoint(tmp_path: Path) -> None:
 def test_no_folder_at_all_is_no_study() -> None:
     with pytest.raises(ConfigurationError, match="folders is empty; name one folder or more"):
         read_runs([])
+
+
+@pytest.mark.parametrize(
+    ("folders", "options", "message"),
+    [
+        (3, {}, "folders must be paths of folders, got 3"),
+        (None, {}, "folders must be paths of folders, got None"),
+        (["runs", 3], {}, "folders must be paths of folders, got 3"),
+        (b"runs", {}, "folders must be paths of folders, got b'runs'"),
+        ("runs", {"metric": 3}, "metric must be the name of a metric, got 3"),
+        ("runs", {"greater_is_better": "yes"}, "greater_is_better must be True or False"),
+        ("runs", {"recipe": ["llrd"]}, "recipe must be a mapping from globs to names"),
+    ],
+    ids=str,
+)
+def test_refusal_arguments_of_another_kind(folders: Any, options: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        read_runs(folders, **options)

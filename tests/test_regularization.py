@@ -345,7 +345,7 @@ def in_two_processes(mode: str, folder: Path) -> dict[str, torch.Tensor]:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
@@ -353,7 +353,7 @@ def in_two_processes(mode: str, folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_two_processes_penalise_as_one_whether_weights_are_sharded_or_not(tmp_path: Path) -> None:
     ddp, fsdp2 = (in_two_processes(mode, tmp_path / mode) for mode in ("ddp", "fsdp2"))
     args = training_arguments(

@@ -183,6 +183,19 @@ def test_refusals_come_before_anything_is_written(
     assert not Path(config["output_dir"]).exists()
 
 
+@pytest.mark.parametrize("given", [3, None, ["a.yaml"], b"a.yaml"], ids=str)
+def test_refusal_what_is_no_configuration(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"config must be the path of a YAML file.* got"):
+        train(given)
+
+
+@pytest.mark.parametrize("callbacks", [3, [3], [str]], ids=str)
+def test_refusal_what_are_no_callbacks(config: dict[str, Any], callbacks: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"callbacks must be .*TrainerCallbacks, got"):
+        train(config, callbacks=callbacks)
+    assert not Path(config["output_dir"]).exists()
+
+
 def test_a_place_that_cannot_be_a_folder(config: dict[str, Any]) -> None:
     for folder in (config["train_file"], config["train_file"] + "/inside"):
         with pytest.raises(ConfigurationError, match="is a file"):

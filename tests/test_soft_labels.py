@@ -178,7 +178,7 @@ def test_refusals(config: dict[str, Any], tmp_path: Path) -> None:
     refused([0.5, 0.3, 0.2], "one for each of fresh, rotten")
     refused([1.5, -0.5], "2 probabilities")
     refused([float("nan"), 1.0], "2 probabilities")
-    refused([1.0, 0.0], "no column 'sofd'; did you mean soft", soft_label_column="sofd")
+    refused([1.0, 0.0], "no column 'sofd' .did you mean soft", soft_label_column="sofd")
     refused([1.0, 0.0], "label_smoothing_factor=0.1 and soft_label_column='soft'",
             label_smoothing_factor=0.1)  # fmt: skip
 

@@ -166,7 +166,7 @@ def test_deberta_v3_is_the_family_of_v2():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("robeta", "'robeta' is neither .*; did you mean roberta"),
+        ("robeta", "'robeta' is neither .* .did you mean roberta"),
         (
             "./missing",
             r"'\./missing' is neither .*; name one of the families instead: albert, bert",

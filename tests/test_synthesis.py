@@ -335,7 +335,7 @@ def test_a_slip_in_the_generator_takes_no_folder(
     config: dict[str, Any], tmp_path: Path, model_folder: Path
 ) -> None:
     folder = tmp_path / "out"
-    with pytest.raises(EndpointError, match="no causal language model can be loaded from"):
+    with pytest.raises(ConfigurationError, match="there is no such folder here; name a folder"):
         synthesize(config, LocalGenerator(str(tmp_path / "cuasal")), rows=1, output_dir=folder)
     with pytest.raises(ConfigurationError, match="cannot write texts: its checkpoint lacks"):
         synthesize(config, LocalGenerator(str(model_folder)), rows=1, output_dir=folder)
@@ -344,6 +344,27 @@ def test_a_slip_in_the_generator_takes_no_folder(
         synthesize(config, nobody, rows=1, output_dir=folder)
     assert not folder.exists()
     assert synthesize(config, Scripted(), rows=1, output_dir=folder).kept == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"seed": 3}, "a study sets the seeds itself, and the configuration gives seed"),
+        ({"model_name_or_path": "./nowhere"}, "no tokenizer can be loaded from model_name_or_path"),
+        ({"metrics": ["accuracy", "bleu"]}, "metric 'bleu' does not fit"),
+    ],
+)
+def test_what_the_study_would_refuse_is_told_before_anything_is_asked(
+    config: dict[str, Any], model_folder: Path, tmp_path: Path, more: dict[str, Any], said: str
+) -> None:
+    generator, keys = Scripted(), {**config, "model_name_or_path": str(model_folder), **more}
+    with pytest.raises(ConfigurationError, match=said):
+        synthesize(keys, generator, rows=2, output_dir=tmp_path / "out", runs=2)
+    with pytest.raises(ConfigurationError, match=said):
+        plan_synthesis(keys, rows=2, runs=2)
+    assert not generator.asked
+    assert not (tmp_path / "out").exists()
+    assert plan_synthesis(keys, rows=2).rows == 2  # Without a study rows alone are wanted.
 
 
 def test_another_folder_is_refused_before_anything_is_asked(
@@ -698,8 +719,28 @@ def test_a_causal_model_here_writes_the_same_for_the_same_seed(tmp_path: Path) -
     assert generator.licence == "not stated"
     (tiny_causal / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
     assert LocalGenerator(str(tiny_causal)).licence == "mit"
+    (tiny_causal / "empty").mkdir()
     with pytest.raises(EndpointError, match="no causal language model can be loaded"):
-        LocalGenerator(str(tiny_causal / "nowhere")).complete(question, {}, seed=0)
+        LocalGenerator(str(tiny_causal / "empty")).complete(question, {}, seed=0)
+
+
+def test_a_model_that_is_nowhere_is_told_before_a_loader_asks_the_hub_again_and_again(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    asked = []
+
+    def model_info(name: str, timeout: float) -> None:
+        asked.append(name)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "model_info", model_info)
+    for name, reason in (("nothere", "cannot be asked"), (str(tmp_path / "no"), "no such folder")):
+        with pytest.raises(ConfigurationError, match=f"generator '{name}': .*{reason}"):
+            synthesize(config, LocalGenerator(name), rows=1, output_dir=tmp_path / "out")
+    assert asked == ["nothere"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_questions_beyond_the_context_are_told_before_any_is_asked(
@@ -709,6 +750,9 @@ def test_questions_beyond_the_context_are_told_before_any_is_asked(
     said = r"the longest question has (\d+) tokens and its answer up to 8, (\d+) in all, and the "
     with pytest.raises(ConfigurationError, match=f"{said}context of .* is 40 tokens; show") as told:
         synthesize(config, LocalGenerator(model, max_tokens=8), rows=3, output_dir=folder)
+    with pytest.raises(ConfigurationError) as planned:
+        plan_synthesis(config, rows=3, generator=LocalGenerator(model, max_tokens=8))
+    assert str(planned.value) == str(told.value)
     assert not folder.exists()
     splits = load_splits(
         DataArguments(train_file=config["train_file"], validation_size=6),
@@ -771,6 +815,10 @@ def test_the_command_shows_the_first_question_and_writes_nothing(
     with pytest.raises(SystemExit):
         main(words)
     assert "--generator is missing" in capsys.readouterr().err
+    model = save_tiny(tmp_path / "causal", "gpt2")
+    with pytest.raises(SystemExit):
+        main([*words, "--generator", model, "--dry-run"])
+    assert "the longest question has" in capsys.readouterr().err
 
 
 def test_the_command_writes_rows(

@@ -198,7 +198,7 @@ def test_refusals(tmp_path: Path) -> None:
     rows = tagged(10)
     refusal(tmp_path, {**rows, "tags": [*rows["tags"][:9], ["O"]]},
             r"row 10 .* has \d tokens in column 'tokens' and 1 tags in column 'tags'")  # fmt: skip
-    refusal(tmp_path, rows, "no column 'tag'; did you mean tags", label_column="tag")
+    refusal(tmp_path, rows, "no column 'tag' .did you mean tags", label_column="tag")
     refusal(tmp_path, {"tokens": rows["tokens"]}, "column of the label cannot be guessed")
     refusal(tmp_path, {**rows, "tokens": ["the film"] * 10},
             "holds 'the film' in row 1, which is not a list of tokens")  # fmt: skip

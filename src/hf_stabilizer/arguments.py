@@ -233,9 +233,11 @@ def prepare_model(
         data_collator: What makes a batch of them, as handed to the Trainer.
 
     Raises:
-        ConfigurationError: `fit_head` without rows, or an option that does not fit this model.
+        ConfigurationError: `fit_head` without rows, an option that does not fit this model, or
+            arguments of another kind.
         ReinitializationError: Weights that should have changed did not.
     """
+    _check_kind(args)
     if args.fit_head and train_dataset is None:
         raise ConfigurationError(
             "fit_head=True needs the training rows, got train_dataset=None; call "
@@ -358,8 +360,10 @@ def stabilize(
         `callbacks`, and `optimizer_cls_and_kwargs` where rates differ from the Trainer's own.
 
     Raises:
-        ConfigurationError: Two options clash, or an option clashes with one of `callbacks`.
+        ConfigurationError: Two options clash, an option clashes with one of `callbacks`, or the
+            arguments are of another kind.
     """
+    _check_kind(args)
     callbacks, is_layered = list(callbacks), any(_own_rates(args).values())
     # The optimizer for one option on rates reads all of them.
     rates = dict.fromkeys(_own_rates(args), is_layered)
@@ -369,6 +373,14 @@ def stabilize(
         # Curve, head rate and overrides are read from `args` when the optimizer is made.
         keywords["optimizer_cls_and_kwargs"] = layered_optimizer(args)
     return keywords
+
+
+def _check_kind(args: object) -> None:
+    if not isinstance(args, StabilizerArguments):
+        raise ConfigurationError(
+            f"args must be StabilizerArguments, got {type(args).__name__}, which have none of the "
+            "remedies' options; StabilizerArguments take the same fields and theirs"
+        )
 
 
 def _decisions(args: StabilizerArguments) -> dict[str, object]:

@@ -135,6 +135,11 @@ def load_configuration(
         ConfigurationError: An unknown key, a value of the wrong type or out of range, options
             that clash; said in one sentence.
     """
+    if not isinstance(config, (str, Path, Mapping)):
+        raise ConfigurationError(
+            "config must be the path of a YAML file, or a mapping with the same keys, got "
+            f"{config!r}"
+        )
     values = dict(config) if isinstance(config, Mapping) else read_yaml(Path(config))
     values = {key: value for key, value in values.items() if key not in IGNORED}
     name = "plain"
@@ -193,7 +198,7 @@ def check_value(key: str, value: Any) -> Any:  # Any: whatever YAML can say
     types = known_keys()
     if key not in types:
         raise ConfigurationError(
-            f"unknown configuration key {key!r}{did_you_mean(key, types)}; "
+            f"unknown configuration key {key!r}{did_you_mean(str(key), types)}; "
             "`hf-stabilizer init --keys` lists all of them"
         )
     wanted = types[key]
@@ -283,6 +288,7 @@ def _check(configuration: Configuration) -> None:
     check_numbers(configuration.values)
     _check_soft_labels(configuration)
     _check_generation(configuration)
+    _check_masks(configuration)
     # Built once, so that clashes of options are told before anything is loaded.
     configuration.arguments(output_dir="unused")
 
@@ -293,6 +299,15 @@ def _check_soft_labels(configuration: Configuration) -> None:
         raise ConfigurationError(
             f"{smoothing}={configuration.values[smoothing]!r} and soft_label_column={column!r} "
             "both make probabilities of labels; leave one of them out"
+        )
+
+
+def _check_masks(configuration: Configuration) -> None:
+    lasting = "dataloader_persistent_workers"
+    # Masks are drawn where batches are made, and workers that last hear of no second epoch.
+    if configuration.model.task == "masked-lm" and configuration.values.get(lasting):
+        raise ConfigurationError(
+            f"{lasting}=True would give every epoch the masks of the first; leave it out"
         )
 
 

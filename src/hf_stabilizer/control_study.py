@@ -80,6 +80,40 @@ def check_countable(configuration: Configuration, launcher: str | None) -> None:
     )
 
 
+def check_control(
+    config: str | Path | Mapping[str, Any], *, overrides: Mapping[str, Any] | None = None
+) -> None:
+    """Checks that a control could run, before the rows that are to be held against it are made.
+
+    Those may cost hours, or money; and a record that was begun with keys that the study refuses
+    cannot be gone on with when they are mended.
+
+    Args:
+        config: Path of a YAML file, or a mapping with the same keys.
+        overrides: Keys that beat the file.
+
+    Raises:
+        ConfigurationError: The study would refuse it: seeds are set, or options, metrics, model and
+            tokenizer do not go together.
+        DataError: The rows are not as the configuration says.
+    """
+    from hf_stabilizer.run import check, prepare_data
+    from hf_stabilizer.studies.question import load_recipes
+
+    (control,) = load_recipes(_values(config, overrides), {CONTROL: {}}, None).values()
+    check(control, prepare_data(control))
+
+
+def _values(
+    config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Laid over the recipes, overrides would beat the very keys that tell recipes apart."""
+    from hf_stabilizer.recipes import read_yaml
+
+    values = dict(config) if isinstance(config, Mapping) else read_yaml(Path(config))
+    return {**values, **(overrides or {})}
+
+
 def equal_steps(configuration: Configuration, before: int, after: int) -> dict[str, Any]:
     """Returns the keys with which more rows take as many steps, and are looked at as often.
 
@@ -181,14 +215,11 @@ def compare_with_control(
         overrides: Keys that beat the file, and are beaten by these recipes.
         **study: Options of `run_study`.
     """
-    from hf_stabilizer.recipes import read_yaml
     from hf_stabilizer.studies.page.report import write_report
     from hf_stabilizer.studies.schedule import run_study
 
-    values = dict(config) if isinstance(config, Mapping) else read_yaml(Path(config))
     found = run_study(
-        # Laid over the recipes, these would beat the very keys that tell recipes apart.
-        {**values, **(overrides or {})},
+        _values(config, overrides),
         recipes={CONTROL: control, **treated},
         output_dir=folder,
         **study,

@@ -63,12 +63,12 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
 
     Example:
         >>> did_you_mean("layer_lr_decy", ["learning_rate", "layer_lr_decay"])
-        '; did you mean layer_lr_decay?'
+        ' (did you mean layer_lr_decay?)'
         >>> did_you_mean("zzz", ["layer_lr"])
         ''
     """
     close = difflib.get_close_matches(name, list(allowed), n=2, cutoff=0.75)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 def check_choice(value: object, allowed: Collection[str], *, name: str) -> None:
@@ -78,8 +78,8 @@ def check_choice(value: object, allowed: Collection[str], *, name: str) -> None:
         >>> check_choice("lrrd", ("uniform", "llrd"), name="layer_lr")
         Traceback (most recent call last):
             ...
-        hf_stabilizer.errors.ConfigurationError: layer_lr must be one of uniform, llrd, got 'lrrd';
-        did you mean llrd?
+        hf_stabilizer.errors.ConfigurationError: layer_lr must be one of uniform, llrd, got 'lrrd'
+        (did you mean llrd?)
     """
     if value not in allowed:
         raise ConfigurationError(
@@ -126,6 +126,20 @@ def check_switch(value: object, *, name: str) -> None:
     """
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name} must be True or False, got {value!r}")
+
+
+def check_kind(value: object, kind: type | tuple[type, ...], wanted: str, *, name: str) -> None:
+    """Raises ConfigurationError if a value is given that is not of its kind; None is not given.
+
+    Example:
+        >>> check_kind(["seed"], dict, "a mapping from keys to values", name="overrides")
+        Traceback (most recent call last):
+            ...
+        hf_stabilizer.errors.ConfigurationError: overrides must be a mapping from keys to values,
+        got ['seed']
+    """
+    if value is not None and not isinstance(value, kind):
+        raise ConfigurationError(f"{name} must be {wanted}, got {value!r}")
 
 
 def first_line(error: Exception) -> str:

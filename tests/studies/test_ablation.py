@@ -92,12 +92,14 @@ def test_a_remedy_is_a_recipe_a_file_or_a_line(tmp_path: Path) -> None:
         (["mosbach"], "an ablation needs two remedies or more, got 1; one recipe is held"),
         (["mosbach", "mosbach"], "the remedy 'mosbach' is named twice"),
         (["mosbach", "plain"], "remedy 'plain' sets nothing for text-classification"),
-        (["mosbach", "mosbac"], "no recipe 'mosbac'; did you mean mosbach"),
-        (["a:averagin=swa", "mosbach"], "unknown configuration key 'averagin'; did you mean"),
+        (["mosbach", "mosbac"], "no recipe 'mosbac' .did you mean mosbach"),
+        (["a:averagin=swa", "mosbach"], "unknown configuration key 'averagin' .did you mean"),
         (["a:warmup_steps=soon", "mosbach"], "warmup_steps must be a number, got 'soon'"),
         ([":a=1", "mosbach"], "a remedy must be a recipe, a YAML file or NAME:key=value"),
         ({"a": "swa", "b": {}}, "remedy 'a' must be a mapping of configuration keys, got 'swa'"),
         ("mosbach", "remedies must be a list or a mapping, got 'mosbach'"),
+        (3, "remedies must be a list or a mapping, got 3"),
+        ([3, 4], "a recipe must be a name, or the path of a YAML file, got 3"),
     ],
     ids=str,
 )
@@ -304,7 +306,7 @@ def test_an_ablation_may_stop_early(tiny: dict[str, Any], tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"baseline": "plan"}, "no recipe 'plan'; did you mean plain"),
+        ({"baseline": "plan"}, "no recipe 'plan' .did you mean plain"),
         ({"baseline": "mosbach", "remedies": ["mosbach", "a:weight_decay=0.2"]}, "another arm's"),
         ({"remedies": ["a:averaging=swa", "b:averaging=ema"]}, "cannot be joined: a sets averag"),
         ({"remedies": ["a:task=text-regression", "b:averaging=ema"]}, "has another task than"),

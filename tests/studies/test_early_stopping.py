@@ -37,6 +37,7 @@ from hf_stabilizer.studies.full_disk import is_disk_full
 from hf_stabilizer.studies.study import Study
 from hf_stabilizer.studies.worker import run_first_part, run_once, run_rest
 from tests.conftest import tiny_study
+from tests.waiting import until, workers_of
 
 PAIR = ["plain", "stabilised"]
 STEPS, HALT = 8, 3
@@ -522,41 +523,44 @@ def command_of(tiny: dict[str, Any], folder: Path, *words: str) -> list[str]:
     ]  # fmt: skip
 
 
-def workers_of(process: int) -> list[int]:
-    """The processes under this one that train; the tracker of resources is none."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            words = (path / "cmdline").read_text()
-        except (OSError, ValueError):  # it has ended
-            continue
-        if parent == process and "spawn_main" in words:
-            found.append(int(path.name))
-    return found
+def kill_some(
+    process: subprocess.Popen[bytes], folder: Path, draw: random.Random, *, and_parent: bool
+) -> int:
+    """Kills two workers, and perhaps the study, each soon after a part of a run has ended.
+
+    Not a third worker: a run that loses its worker three times in one start is given up.
+    """
+    kills = 0
+    for kind in ("worker", "worker", "parent")[: 2 + and_parent]:
+        wait_for_another_part(process, folder)
+        time.sleep(draw.uniform(0, 0.5))
+        if process.poll() is None:
+            victims = [process.pid] if kind == "parent" else workers_of(process.pid)
+            os.kill(draw.choice(victims), signal.SIGKILL)
+            kills += 1
+    return kills
+
+
+def wait_for_another_part(process: subprocess.Popen[bytes], folder: Path) -> None:
+    def ended() -> int:
+        return sum(event.event in ("halted", "finished") for event in read_events(folder))
+
+    before = ended()
+    until(lambda: ended() > before or process.poll() is not None)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_twelve_runs_with_kills_at_random_end_as_in_peace(
     tiny: dict[str, Any], tmp_path: Path
 ) -> None:
-    """SIGKILL to workers now and then, and twice to the parent, at random times."""
+    """SIGKILL to workers now and then, and twice to the parent, at random moments."""
     words = ("--runs", "12", "--stop-at", "0.375", "--keep", "4", "--workers", "2")
     command = command_of(tiny, tmp_path / "wild", *words)
     draw, folder, kills = random.Random(1), tmp_path / "wild" / "s", 0
     for parent_dies in (True, True, False):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        seen = sum(event.event in ("halted", "finished") for event in read_events(folder))
-        while process.poll() is None:
-            time.sleep(draw.uniform(0.5, 6.0))
-            new = [e for e in read_events(folder) if e.event in ("halted", "finished")][seen:]
-            if parent_dies and len(new) >= 4:
-                os.kill(process.pid, signal.SIGKILL)
-                kills += 1
-            elif kills < 8 and new and (workers := workers_of(process.pid)):
-                os.kill(draw.choice(workers), signal.SIGKILL)
-                kills += 1
+        kills += kill_some(process, folder, draw, and_parent=parent_dies)
         process.wait()
     assert process.returncode == 0
     assert kills >= 4

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,19 @@ import pytest
 from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.studies.executors.local_workers import LocalWorkers, WorkerDiedError
 from hf_stabilizer.studies.executors.place import Engine, Place
+from tests.waiting import until
 
 
 def process_id(seconds: float = 0.0) -> int:
     time.sleep(seconds)
     return os.getpid()
+
+
+def meet(folder: Path) -> tuple[int, str | None]:
+    """Waits for a call of the same in another process; no time is too short for a busy machine."""
+    (folder / str(os.getpid())).touch()
+    until(lambda: len(list(folder.iterdir())) > 1)
+    return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 def threads() -> tuple[int, str]:
@@ -44,9 +52,9 @@ def test_a_worker_lives_on_and_has_its_share_of_threads() -> None:
         assert workers.submit(threads).result() == (1, "1")
 
 
-def test_two_workers_work_side_by_side() -> None:
+def test_two_workers_work_side_by_side(tmp_path: Path) -> None:
     with LocalWorkers(2) as workers:
-        futures = [workers.submit(process_id, 0.5) for _ in range(4)]
+        futures = [workers.submit(meet, tmp_path) for _ in range(4)]
         assert len({future.result() for future in futures}) == 2
 
 
@@ -69,14 +77,21 @@ def test_an_exception_belongs_to_its_own_task() -> None:
 def test_killing_ends_what_runs_and_cancels_what_waits() -> None:
     workers = LocalWorkers(1)
     workers.submit(process_id).result()
-    under_way, waiting = workers.submit(process_id, 60), workers.submit(process_id)
-    time.sleep(0.3)
+    under_way, waiting = workers.submit(process_id, 600), workers.submit(process_id)
+    until(under_way.running)
     workers.kill()
-    wait([under_way], timeout=10)
-    assert isinstance(under_way.exception(), WorkerDiedError)
+    assert isinstance(under_way.exception(timeout=400), WorkerDiedError)
     assert waiting.cancelled()
     with pytest.raises(RuntimeError, match="after shutdown"):
         workers.submit(process_id)
+
+
+def test_killing_ends_a_worker_that_is_just_being_started() -> None:
+    workers = LocalWorkers(1)
+    under_way = workers.submit(process_id, 600)
+    until(under_way.running)  # its process is being made
+    workers.kill()
+    assert isinstance(under_way.exception(timeout=400), WorkerDiedError)
 
 
 def test_no_workers_is_an_error() -> None:
@@ -98,13 +113,6 @@ def readiness() -> tuple[int, bool, bool, str | None]:
 
 def processes() -> set[int | None]:
     return {child.pid for child in multiprocessing.active_children()}
-
-
-def all_ended(before: set[int | None]) -> bool:
-    deadline = time.monotonic() + 10  # one that was killed takes a moment
-    while not processes() <= before and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return processes() <= before
 
 
 def test_what_runs_need_is_there_before_the_first_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,23 +166,18 @@ def test_only_local_workers_that_are_needed_start_early(
 
     with pytest.raises(KeyboardInterrupt):
         cut_short()
-    assert all_ended(before)
+    until(lambda: processes() <= before)  # one that was killed takes a moment
 
 
 # ---- devices
 
 
-def device() -> str | None:
-    time.sleep(0.3)
-    return os.environ.get("CUDA_VISIBLE_DEVICES")
-
-
-def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_worker_has_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-7")
     with LocalWorkers() as workers:
         assert workers.workers == 2
-        futures = [workers.submit(device) for _ in range(4)]
-        assert sorted({str(future.result()) for future in futures}) == ["3", "GPU-7"]
+        futures = [workers.submit(meet, tmp_path) for _ in range(4)]
+        assert sorted({str(future.result()[1]) for future in futures}) == ["3", "GPU-7"]
 
 
 def test_no_gpu_is_one_worker_to_a_core(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,7 +181,7 @@ def test_cut_runs_end_in_a_ring_at_the_dotted_line(stopped) -> None:
     assert [float(line.get_xdata()[0]) for line in rings] == [10, 10]
     assert [line.get_marker() for line in axes.lines].count("x") == 1
     assert any(list(line.get_xdata()) == [10, 10] for line in axes.lines)
-    assert "step 10: 2 of 4 go on" in words(axes.figure)
+    assert "step 10: 1 of 4 go on" in words(axes.figure)  # one of those not stopped had failed
 
 
 def test_the_stop_and_its_cost(stopped) -> None:
@@ -333,3 +333,14 @@ def test_the_command_line_writes_figures_of_a_folder(stopped, tmp_path, capsys) 
     assert f"Figures: {folder}" in capsys.readouterr().out
     names = {Path(path).name for path in folder.iterdir()}
     assert {"runs.svg", "cost.svg", "agreement.svg"} <= names  # the predictions were found, too
+
+
+def test_long_seeds_leave_room_for_one_another() -> None:
+    runs = tuple(
+        one_run(score=h / 10 + d / 100, seeds={"head_seed": h, "data_seed": 2**31 + d, "seed": 1})
+        for h in (1, 2) for d in range(40)
+    )  # fmt: skip
+    axes = plot_seed_grid(Study("demo", ("plain",), runs, "f1", True)).axes[0]
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels[0] == "\N{HORIZONTAL ELLIPSIS}648"
+    assert list(axes.get_xticks()) == list(range(0, 40, 4))

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +43,7 @@ from hf_stabilizer.studies.subject import FunctionSubject
 from hf_stabilizer.studies.worker import run_first_part, run_once, run_rest
 from tests.conftest import write_rows
 from tests.tiny import SIZES, Rows, tiny_bert
+from tests.waiting import until, workers_of
 
 STEPS, HALT = 8, 3
 SHORT = {
@@ -694,7 +694,7 @@ def test_a_file_that_changes_under_way_fails_its_runs(tmp_path: Path) -> None:
     [
         (None, "build", "there is no Python file"),
         ("def build(args): ...", "", "must be FILE.py:FUNCTION"),
-        ("def build(args): ...", "buld", "has no function 'buld'; did you mean build"),
+        ("def build(args): ...", "buld", "has no function 'buld' .did you mean build"),
         ("def build(args): ...\nsize = 3", "size", "has no function 'size'; it has build"),
         ("def build(args:", "build", r"cannot be imported: SyntaxError.*mine.py:1"),
         ("import no_such_package", "build", r"cannot be imported: ModuleNotFoundError.*mine.py:1"),
@@ -732,6 +732,7 @@ def test_from_the_shell(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # to which the file's folder is added
     Path("mine.py").write_text("from tests.studies.test_functions import with_test_rows as build\n")
     main([
         "study", "--trainer", "mine.py:build", "--max_steps", "4", "--learning-rate", "1e-3",
@@ -747,7 +748,7 @@ def test_from_the_shell(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_workers_and_parent_that_are_killed_lose_nothing(tmp_path: Path) -> None:
     """In real processes: SIGKILL to a worker, then to the parent, then the same command again."""
     (tmp_path / "mine.py").write_text(
@@ -764,17 +765,17 @@ def test_workers_and_parent_that_are_killed_lose_nothing(tmp_path: Path) -> None
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, cwd=tmp_path, env=surroundings, **quiet)
     try:
-        _wait_for(lambda: _events(tmp_path, "halted") >= 1)
-        workers = _workers(process.pid)
+        until(lambda: _events(tmp_path, "halted") >= 1)
+        workers = workers_of(process.pid)
         assert workers
         for worker in workers:
             os.kill(worker, signal.SIGKILL)
-        _wait_for(lambda: _events(tmp_path, "lost") >= 1 and _events(tmp_path, "halted") >= 3)
+        until(lambda: _events(tmp_path, "lost") >= 1 and _events(tmp_path, "halted") >= 3)
     finally:
         process.kill()
         process.wait()
     done = subprocess.run(
-        command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=600
+        command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=800
     )
     assert done.returncode == 0, done.stderr
     options = {"max_steps": 16, "evaluations_per_epoch": 2}
@@ -791,17 +792,63 @@ def _events(folder: Path, name: str) -> int:
     return sum(event.event == name for event in read_events(folder / "s"))
 
 
-def _workers(parent: int) -> list[int]:
-    """The processes that the threads of a study have started; Linux only."""
-    lists = [path.read_text().split() for path in Path(f"/proc/{parent}/task").glob("*/children")]
-    commands = {
-        int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pids in lists for pid in pids
-    }
-    return [pid for pid, command in commands.items() if b"spawn_main" in command]
+# ---- callbacks that end a run
 
 
-def _wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
-    limit = time.time() + seconds
-    while not condition():
-        assert time.time() < limit
-        time.sleep(0.05)
+def patient(args: StabilizerArguments) -> Trainer:
+    """Ends after as many evaluations behind the first as `eval_delay` says."""
+    # No score is better by nine.
+    own = transformers.EarlyStoppingCallback(PATIENCE[0], early_stopping_threshold=9.0)
+    return build(args, **stabilize(args, [own]))
+
+
+PATIENCE = [0]
+EACH_STEP = {"eval_strategy": "steps", "eval_steps": 1}
+
+
+@pytest.mark.parametrize(
+    ("patience", "options", "ends", "is_halted"),
+    [
+        (4, EACH_STEP, 5, True),  # it had counted two by the halt, and goes on counting
+        (2, EACH_STEP, HALT, False),  # what the halt's own evaluation says ends it for good
+        (2, {"eval_strategy": "epoch", "max_steps": 32}, 12, False),  # at an epoch's end as well
+        (3, {"eval_strategy": "epoch", "max_steps": 32}, 16, True),
+    ],
+)
+def test_a_run_that_ends_itself_does_so_where_it_would_have(
+    tmp_path: Path, patience: int, options: dict[str, Any], ends: int, is_halted: bool
+) -> None:
+    PATIENCE[0] = patience
+    run = FunctionRun(opened(patient, **options), TrainerFunction(patient))
+    whole = run_once(run, str(tmp_path / "whole"))
+    assert (whole.status, whole.steps) == ("finished", ends), whole.reason
+    half = run_first_part(run, str(tmp_path / "halted"), 0.375)
+    assert half.status == ("stopped" if is_halted else "finished"), half.reason
+    rest = run_rest(run, str(tmp_path / "halted")) if is_halted else half
+    assert numbers(rest) == numbers(whole)
+    weights = [tmp_path / name / "model/model.safetensors" for name in ("whole", "halted")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    left = [sorted(path.name for path in folder.parent.parent.iterdir()) for folder in weights]
+    assert set(left[1]) - {"halted.json"} == set(left[0])
+
+
+class Fails(TrainerCallback):
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 6:
+            raise RuntimeError("out of memory")
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"), [({}, 0), ({"save_strategy": "steps", "save_steps": 2}, 3)]
+)
+def test_a_failed_run_leaves_no_checkpoint_that_serves_nothing(
+    tmp_path: Path, options: dict[str, Any], kept: int
+) -> None:
+    def failing(args: StabilizerArguments) -> Trainer:
+        return build(args, **stabilize(args, [Fails()]))
+
+    run = FunctionRun(opened(failing, evaluations_per_epoch=2, **options), TrainerFunction(failing))
+    found = run_once(run, str(tmp_path / "r"))
+    assert (found.status, found.reason) == ("failed", "RuntimeError: out of memory")
+    assert found.score is not None
+    assert len(list(tmp_path.glob("r/checkpoint-*"))) == kept

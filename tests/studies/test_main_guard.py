@@ -34,7 +34,7 @@ def run(script: Path, text: str) -> subprocess.CompletedProcess[str]:
     script.write_text(text)
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     words = [sys.executable, str(script)]
-    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=800)
 
 
 def test_a_script_without_a_guard_ends_with_one_sentence(tmp_path: Path) -> None:

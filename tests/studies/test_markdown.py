@@ -335,3 +335,34 @@ def test_the_command_line_writes_both(tmp_path, capsys) -> None:
     with pytest.raises(SystemExit):
         main([*words, "--model-card", str(card), "--model-card-recipe", "plan"])
     assert "did you mean plain?" in capsys.readouterr().err
+
+
+def test_one_run_is_one_run() -> None:
+    study = Study("demo", ("plain",), (one_run("plain", 1, 0.7),), "f1", True)
+    assert "\n- 1 run.\n" in markdown_summary(study)
+    assert "Trained once with the recipe plain; no run failed." in model_card_section(study)
+
+
+def test_failures_before_the_stop_are_said_to_weigh_too_much() -> None:
+    runs = (
+        one_run("plain", 1, 0.7),
+        one_run("plain", 2, 0.6, status="stopped", steps=10),
+        one_run("plain", 3, 0.1, status="failed", reason="out of memory"),
+    )
+    study = Study("demo", ("plain",), runs, "f1", True, stop_at=0.25, keep=1)
+    limit = "Runs that failed before the stop are, so that share may lie too high."
+    assert limit in markdown_summary(study)
+    sound = dataclasses.replace(study, runs=runs[:2])
+    assert limit not in markdown_summary(sound)
+
+
+def test_a_better_run_whose_weights_are_gone_is_not_passed_over() -> None:
+    runs = [one_run("plain", s, s / 10, checkpoint="model" if s == 2 else None) for s in (1, 2, 3)]
+    text = model_card_section(Study("demo", ("plain",), tuple(runs), "f1", True))
+    assert "best validation f1 of those whose weights are kept: head seed 2" in text
+
+
+def test_tiny_scores_are_no_zeros_in_a_card(tmp_path) -> None:
+    runs = tuple(one_run("plain", s, 7e-10 + s * 1e-12) for s in (1, 2, 3))
+    card = write_model_card(Study("demo", ("plain",), runs, "mse", False), tmp_path / "README.md")
+    assert ModelCard.load(card).data.eval_results[0].metric_value == pytest.approx(7.02e-10)

@@ -20,7 +20,7 @@ from hf_stabilizer.records import write_run
 from hf_stabilizer.studies.plans.plan_page import render_plan, write_plan
 from hf_stabilizer.studies.plans.plan_view import print_plan
 from hf_stabilizer.studies.plans.study_plan import advice, cautions, flags, plan_from
-from hf_stabilizer.studies.statistics import Curves, StudySettings, plan_study
+from hf_stabilizer.studies.statistics import Curves, StudySettings, curves_of, plan_study
 from hf_stabilizer.studies.statistics.planning import planning_curves
 from hf_stabilizer.studies.study import run_folder, write_definition
 
@@ -257,7 +257,7 @@ def test_json_alone_on_standard_output(folder: Path, capsys: pytest.CaptureFixtu
     [
         ((), "--budget"),
         (("--budget", "0"), "budget must be a number of full runs, 1 or more, got 0"),
-        (("--budget", "3", "--recipe", "plan"), "got 'plan'; did you mean plain?"),
+        (("--budget", "3", "--recipe", "plan"), "got 'plan' .did you mean plain?"),
         (("--budget", "3", "--runs", "3"), "takes no --runs"),
     ],
     ids=" ".join,
@@ -269,3 +269,26 @@ def test_refusals(
         main(["plan-study", str(folder), *words])
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_one_run_is_one_run(made: Made) -> None:
+    tied = plan_from(made(12), 1)
+    assert advice(tied).startswith("With a budget of 1 full run ")
+    assert "1 runs" not in f"{advice(tied)} {' '.join(cautions(tied))}"
+    assert "best of 1 settings" not in " ".join(cautions(tied))
+    one_stopped = " ".join(cautions(plan_from(made(30, stopped=1), 5)))
+    assert "1 run that was stopped early is left out, as its end is not known" in one_stopped
+
+
+def test_a_run_that_tells_no_step_foretells_nothing() -> None:
+    """Of which results alone are left: its score is that of its end, not of its beginning."""
+    runs = [
+        Run("plain", {"seed": s}, "finished", metric="f1", steps=20, best_score=s / 10,
+            evaluations=((5, {"f1": s / 20}), (20, {"f1": s / 10})))
+        for s in (1, 2, 3)
+    ]  # fmt: skip
+    late = Run("plain", {"seed": 4}, "finished", metric="f1", evaluations=((0, {"f1": 0.9}),))
+    curves = curves_of([*runs, late])
+    assert curves.fractions == (0.25,)
+    assert np.isnan(curves.so_far[3, 0])
+    assert curves.final[3] == 0.9

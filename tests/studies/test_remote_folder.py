@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from hf_stabilizer.studies.executors.remote import (
 )
 from hf_stabilizer.studies.study import Study
 from tests.conftest import tiny_study
+from tests.waiting import until
 
 HOME = "hf_stabilizer.studies.executors.remote.folder.HF_HOME"
 STOP: dict[str, Any] = {"recipes": ["plain"], "runs": 3, "stop_at": 0.375, "keep": 2}
@@ -170,7 +170,7 @@ def test_refusal_workers_that_see_another_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_killed_with_its_workers_it_goes_on_from_an_empty_machine(
     tiny: dict[str, Any], tmp_path: Path, in_a_folder: Study
 ) -> None:
@@ -187,13 +187,10 @@ def test_killed_with_its_workers_it_goes_on_from_an_empty_machine(
         return subprocess.Popen(command, env=environment, **quiet)
 
     process = started("first")
-    limit = time.monotonic() + 400
-    while not any(e.event == "resumed" for e in read_events(tmp_path / "s")):
-        assert time.monotonic() < limit
-        time.sleep(0.02)
+    until(lambda: any(e.event == "resumed" for e in read_events(tmp_path / "s")))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert started("second").wait(timeout=400) == 0
+    assert started("second").wait(timeout=800) == 0
     found = Study.from_folder(tmp_path / "s")
     assert [numbers(run) for run in found.runs] == [numbers(run) for run in in_a_folder.runs]
     assert (tmp_path / "s" / "report.html").exists()

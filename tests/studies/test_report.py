@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from hf_stabilizer.errors import StudyError
 from hf_stabilizer.records import Run, write_run
+from hf_stabilizer.studies.comparison import comparisons
 from hf_stabilizer.studies.formats import typographic
 from hf_stabilizer.studies.page import sections
 from hf_stabilizer.studies.page.charts import (
@@ -36,7 +37,7 @@ from hf_stabilizer.studies.page.report import (
     write_report,
 )
 from hf_stabilizer.studies.page.section import Section
-from hf_stabilizer.studies.page.svg import round_ticks, scale_over
+from hf_stabilizer.studies.page.svg import round_ticks, scale_over, tick_words
 from hf_stabilizer.studies.statistics import summary_rows
 from hf_stabilizer.studies.study import Study, run_folder, write_definition
 from hf_stabilizer.studies.verdict import verdict
@@ -585,3 +586,116 @@ def test_the_mean_curve_needs_half_of_the_runs():
         for s, curve in enumerate([[(1, 0.0), (2, 0.4)], [(1, 1.0)], [(1, 0.5), (3, 9.0)], []])
     ]
     assert mean_curve(runs, "f1") == [(1, 0.5)]
+
+
+# --- numbers of any size, and few of them
+
+
+def test_tiny_scores_are_told_apart():
+    runs = [
+        one_run(recipe, s, 1e-9 * (shift + s / 90))
+        for recipe, shift in (("plain", 0.7), ("swa", 0.5)) for s in range(6)
+    ]  # fmt: skip
+    study = make_study({"plain": [], "swa": []}, runs=tuple(runs), greater_is_better=False)
+    study = dataclasses.replace(
+        study, runs=tuple(dataclasses.replace(r, greater_is_better=False) for r in runs)
+    )
+    assert verdict(study).startswith("swa beats plain by 0.000000000200 f1: 0.000000000528 against")
+    page = render(study)
+    assert "5.5e\N{MINUS SIGN}10" in page
+    assert "their mean f1 is the same" not in verdict(study)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "written"),
+    [
+        ([0.1, 0.25], ["0.10", "0.25"]),
+        ([-0.5, 0.0], ["-0.5", "0.0"]),
+        ([1234567.0, 1234567.5], ["1.234567e6", "1.2345675e6"]),
+        ([1000000.0, 1100000.0], ["1000000", "1100000"]),
+        ([-2e-9, 0.0, 2e-9], ["-2e-9", "0", "2e-9"]),
+        ([], []),
+    ],
+)
+def test_ticks_are_short_and_apart(ticks, written):
+    assert tick_words(ticks) == written
+
+
+def test_what_rounding_makes_is_no_scale():
+    scale = scale_over([0.8, 0.1 + 0.7, 0.8000000000000002], 0, 100)
+    assert len(set(tick_words(scale.ticks))) == len(scale.ticks)
+    assert scale.high - scale.low > 0.01
+
+
+def test_one_run_is_one_run():
+    page = Page(render(make_study({"plain": [0.5], "swa": [0.6]}))).text
+    assert "1 runs" not in page
+    assert "1 pairs" not in page
+    assert "1 of 1 seed " in page
+    alone = Page(render(make_study({"plain": [0.5]}))).text
+    assert "f1, 1 run" in alone
+    assert "The only run did not fail." in alone
+
+
+def test_a_recipe_without_scores_has_no_mean_that_flatters_it():
+    page = Page(render(make_study({"plain": PLAIN, "lost": [None] * 6}))).text
+    assert "over 0 of 6 runs; 6 left no score and cannot be averaged." in page
+    half = Page(render(make_study({"plain": PLAIN, "lost": [0.5, None]}))).text
+    assert "1 left no score and cannot be averaged, so its mean flatters it." in half
+
+
+def test_a_grid_needs_units_not_pairs():
+    runs = [
+        one_run(recipe, 1, 0.5 + h / 30 + d / 70 + (recipe == "swa") / 10,
+                seeds={"head_seed": h, "data_seed": d, "seed": 1})
+        for recipe in ("plain", "swa") for h in range(5) for d in range(5)
+    ]  # fmt: skip
+    page = Page(render(make_study({"plain": [], "swa": []}, runs=tuple(runs)))).text
+    assert "needs six independent units" in page
+    assert "needs six pairs" not in page
+    assert "25 of 25 pairs" in page
+
+
+def test_what_failing_before_the_stop_does_to_the_share_is_said():
+    limit = "Runs that failed before the stop count, sound ones that were stopped do not"
+    assert limit in Page(render(stopped_study())).text
+    sound = stopped_study(runs=stopped_study().runs[:-1])
+    assert limit not in Page(render(sound)).text
+    assert "lies higher" not in Page(render(sound)).text  # of a loss that would be wrong
+
+
+def test_what_a_study_under_way_has_saved_is_not_held_against_its_stopped_runs():
+    cut = tuple(run for run in stopped_study().runs if run.status == "stopped")
+    fact = early_stopping_fact(stopped_study(runs=cut))
+    assert fact.answer == "75 %"  # three runs of ten steps each of forty
+    assert fact.note.startswith("of the steps: 0.75 full runs paid, not 3;")
+
+
+def test_a_ratio_of_times_is_never_nothing():
+    runs = [one_run("plain", s, 0.5 + s / 90, seconds=100.0) for s in range(6)]
+    runs += [one_run("swa", s, 0.7 + s / 90, seconds=2.0) for s in range(6)]
+    study = make_study({"plain": [], "swa": []}, runs=tuple(runs))
+    assert "at 0.02 times the time" in verdict(study)
+    assert "0.02 \N{MULTIPLICATION SIGN}" in render(study)
+
+
+def test_p_never_falls_below_the_least_that_is_possible():
+    # Of three comparisons one cannot be made: it was asked for all the same.
+    more = [score + 0.3 for score in PLAIN]
+    study = make_study({"plain": PLAIN, "better": more, "lost": [None] * 6, "same": PLAIN})
+    found = {one.candidate: one for one in comparisons(study.runs, study.recipes)}
+    assert found["lost"].p_value is None
+    assert found["better"].p_value == found["better"].smallest_p == 3 * 2 / 2**6
+
+
+def test_a_test_score_against_a_validation_score_is_told_of():
+    study = make_study({"plain": PLAIN, "steady": STEADY})
+    assert "a validation score" not in verdict(study)
+    tested = [dataclasses.replace(run, test_score=run.best_score) for run in study.of("steady")]
+    one = dataclasses.replace(study, runs=(*study.of("plain"), tested[0], *study.of("steady")[1:]))
+    assert "; 1 pair holds a test score against a validation score." in verdict(one)
+    every = dataclasses.replace(study, runs=(*study.of("plain"), *tested))
+    assert "; 6 pairs hold a test score against a validation score." in verdict(every)
+    unknown = tuple(dataclasses.replace(run, seeds={}) for run in one.runs)
+    said = verdict(dataclasses.replace(study, runs=unknown))
+    assert said.endswith("; test scores are held against validation scores.")

@@ -356,7 +356,7 @@ def test_two_hundred_runs_open_and_sort(browser, tmp_path):
 
 def wait_until(what):
     """Waits for the browser, which answers when it likes."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while not what():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -430,3 +430,49 @@ def test_without_the_script_the_page_is_whole(browser, early, early_address):
     assert ask(browser, TABLE.format(1)) == [str(run.seeds["seed"]) for run in early.runs]
     links = "[...document.querySelectorAll('.take a')].every(a => a.href.startsWith('data:'))"
     assert ask(browser, links)
+
+
+def nasty_study(kind):
+    """Long names without a break, numbers of any size, or long seeds on a wide grid."""
+    if kind == "names":
+        scores = {"x" * 80: [*PLAIN, None], "y" * 80: [*STEADY, 0.9]}
+        return make_study(scores, metric="f1")
+    if kind == "grid":
+        runs = [
+            one_run(
+                score=0.5 + h / 30 + d / 900,
+                seeds={"head_seed": 2**31 + h, "data_seed": 2**31 + d, "seed": 1},
+            )
+            for h in range(3)
+            for d in range(40)
+        ]
+        return make_study({"plain": []}, runs=tuple(runs))
+    size = {"tiny": 1e-9, "huge": 1e9}[kind]
+    return make_study({"plain": [s * size for s in PLAIN], "steady": [s * size for s in STEADY]})
+
+
+@pytest.mark.parametrize("kind", ["names", "grid", "tiny", "huge"])
+def test_names_and_numbers_of_any_length_fit(browser, tmp_path, kind):
+    page = write_report(nasty_study(kind), tmp_path / "report.html").as_uri()
+    show(browser, page, width=400)
+    root = "document.documentElement"
+    assert ask(browser, "innerWidth") == 400
+    assert ask(browser, f"{root}.scrollWidth") <= ask(browser, f"{root}.clientWidth")
+    show(browser, page, width=1200)
+    beyond, over = browser.execute_script(
+        """
+        const beyond = [], over = [];
+        for (const chart of document.querySelectorAll("svg.chart")) {
+          const { left } = chart.getBoundingClientRect();
+          const ticks = [...chart.querySelectorAll(".tick")].map((t) => t.getBoundingClientRect());
+          beyond.push(...ticks.filter((t) => t.left < left - 12).map((t) => left - t.left));
+          const covers = (a, b) => a.left < b.left && a.right > b.left + 1
+            && Math.abs(a.top - b.top) < 4;
+          for (const a of ticks) over.push(...ticks.filter((b) => covers(a, b)).map(() => a.x));
+        }
+        const answers = [...document.querySelectorAll(".facts > div")];
+        over.push(...answers.filter((one) => one.scrollWidth > one.clientWidth + 1));
+        return [beyond, over];
+        """
+    )
+    assert (beyond, over) == ([], [])

@@ -216,12 +216,12 @@ def test_the_header_says_which_weights_were_scored(
     write("b/1", 0.9, last_score=0.8, **BEST)
     mixed = compare_runs(tmp_path)
     assert mixed.scored_on.startswith("scores: 1 of validation rows, the best weights")
-    assert "1 runs kept the best weights of several looks" in mixed.cautions[0]
+    assert "1 run kept the best weights of several looks" in mixed.cautions[0]
 
 
 def test_weights_that_were_never_evaluated_are_told_of(write: Write, tmp_path: Path) -> None:
     write("a", 0.8, last_score=0.7, evaluations=LOOKS, steps=20, **LAST)
-    assert "trained on after their last evaluation" in compare_runs(tmp_path).cautions[0]
+    assert "trained on after its last evaluation" in compare_runs(tmp_path).cautions[0]
 
 
 def test_a_run_that_is_named_twice_counts_once(write: Write, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_runs_without_a_score_are_named_and_stopped_ones_have_none(
     ("metric", "message"),
     [
         (None, "judged by different metrics (accuracy, f1)"),
-        ("acuracy", "no run has the metric 'acuracy'; did you mean accuracy?"),
+        ("acuracy", "no run has the metric 'acuracy' .did you mean accuracy?"),
     ],
 )
 def test_an_open_metric_is_refused(
@@ -346,3 +346,39 @@ def test_files_of_one_name_are_told_apart(write: Write, tmp_path: Path) -> None:
     print_comparison(compare_runs(tmp_path), Console(file=out, width=160))
     assert out.getvalue().count("results/one/rows/test.csv") >= 2
     assert out.getvalue().count("results/two/rows/test.csv") >= 2
+
+
+@pytest.mark.parametrize("kind", ["grid", "settings"])
+def test_runs_that_share_seeds_are_no_witnesses_of_their_own(
+    kind: str, write: Write, tmp_path: Path
+) -> None:
+    # Six seeds tell that the larger rate is better, however many runs there are under each.
+    for first in range(6):
+        for second in range(5):
+            score = 0.5 + first / 50 + second / 90
+            more = {"weight_decay": second / 10} if kind == "settings" else {}
+            for rate in (1e-4, 2e-4):
+                folder = f"{rate}-{first}-{second}"
+                write(folder, score + (rate > 1e-4) / 10, first, learning_rate=rate, **more)
+                if kind == "grid":
+                    path = tmp_path / folder / "run.json"
+                    record = json.loads(path.read_text(encoding="utf-8"))
+                    record["seeds"] = {"head_seed": first, "data_seed": second, "seed": 1}
+                    path.write_text(json.dumps(record), encoding="utf-8")
+    (upper,) = [one for one in compare_runs(tmp_path).effects(["learning_rate"]) if one.against]
+    assert len(upper.differences) == 30
+    units = {"grid": 5, "settings": 6}[kind]
+    assert upper.units == pytest.approx([0.1] * units)
+    assert upper.p_value == 2 / 2**units
+
+
+def test_one_run_is_one_run(write: Write, tmp_path: Path) -> None:
+    values = {"save_strategy": "epoch", "evaluations": ((5, {"accuracy": 0.7}),)}
+    write("a", 0.7, last_score=0.7, load_best_model_at_end=False, steps=9, **values)
+    write("b", 0.8, last_score=0.8, load_best_model_at_end=True, seed=2, **values)
+    first, second = compare_runs(tmp_path).cautions
+    assert first.startswith("1 run kept the best weights")
+    assert second == (
+        "1 run was trained on after its last evaluation: its score is not of the very weights that "
+        "it kept"
+    )

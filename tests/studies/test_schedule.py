@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +16,12 @@ from filelock import FileLock
 
 from hf_stabilizer import run_study, train
 from hf_stabilizer.errors import ConfigurationError, DataError, StudyError
-from hf_stabilizer.records import Run, read_run, write_run
+from hf_stabilizer.records import Run, read_run, write_atomically, write_run
+from hf_stabilizer.studies.course import is_over
 from hf_stabilizer.studies.events import read_events
 from hf_stabilizer.studies.question import load_recipes
 from hf_stabilizer.studies.study import Study, write_definition
+from tests.waiting import is_alive, until, workers_of
 
 PAIR = ["plain", "stabilised"]
 
@@ -110,6 +109,49 @@ def test_a_lost_run_is_repeated_and_a_failed_one_on_demand(
     assert (failed.score, failed.reason) == (None, "ValueError: x")
     again = study(short, tmp_path / "s", recipes=["plain"], retry_failed=True)
     assert [run.score for run in again.runs] == [run.score for run in found.runs]
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_repeated"),
+    [
+        ("RuntimeError: CUDA out of memory", True),
+        ("collapsed: at the last evaluation it answers the same for every row", False),
+        ("diverged: the validation loss at step 9 is nan", False),
+    ],
+)
+def test_a_run_that_raised_is_repeated_on_demand_though_it_was_evaluated(
+    tmp_path: Path, reason: str, is_repeated: bool
+) -> None:
+    run = Run("plain", {"seed": 1}, "failed", reason, ((4, {"accuracy": 0.5}),), best_score=0.5)
+    write_run(run, tmp_path / "run.json")
+    assert is_over(tmp_path)
+    assert is_over(tmp_path, retry_failed=True) is not is_repeated
+
+
+def test_models_that_were_kept_on_purpose_stay(short: dict[str, Any], tmp_path: Path) -> None:
+    folder, one = tmp_path / "s", {"recipes": ["plain"]}
+    study(short, folder, **one, keep_models=True)
+    found = study(short, folder, **one, runs=4)
+    kept = [run.checkpoint for run in found.runs]
+    assert kept[:2] == ["model"] * 2
+    best = max(found.runs, key=lambda run: run.best_score or 0.0)
+    assert kept[2:] == ["model" if run is best else None for run in found.runs[2:]]
+    there = [(folder / "runs/plain" / run.name / "model").is_dir() for run in found.runs]
+    assert there == [checkpoint == "model" for checkpoint in kept]
+
+
+def test_a_write_that_was_cut_off_is_no_stranger(short: dict[str, Any], tmp_path: Path) -> None:
+    """A kill between a file and its name leaves the file under another."""
+    folder = tmp_path / "s"
+    folder.mkdir()
+    (folder / ".study.json.7.tmp").write_text("{")
+    assert len(study(short, folder, recipes=["plain"], runs=1).runs) == 1
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(tmp_path / "study.json", "\udc80")
+    assert not list(tmp_path.iterdir())
 
 
 def test_failed_runs_are_recorded_and_the_others_go_on(
@@ -200,6 +242,15 @@ def test_refusal_another_process_is_at_work(short: dict[str, Any], tmp_path: Pat
         ({"recipes": ["plain", "stabilzed"]}, "did you mean stabilised"),
         ({"workers": 2}, "an executor or a number of workers"),
         ({"overrides": {"reinit_layers": 9}}, "9"),
+        ({"overrides": [("reinit_layers", 1)]}, "overrides must be a mapping from configuration"),
+        ({"recipes": {"odd": {3: 4}}}, "unknown configuration key 3"),
+        ({"launcher": 3}, "launcher must be a command line in one text, got 3"),
+        ({"address": ["tcp://a"]}, "address must be that of a cluster, in one text"),
+        ({"retry_failed": "no"}, "retry_failed must be True or False, got 'no'"),
+        ({"keep_models": "no"}, "keep_models must be True or False, got 'no'"),
+        ({"ablation": 3}, "ablation must be a mapping"),
+        ({"command": 3}, "command must be a command line"),
+        ({"console": 3}, "console must be a Console"),
         ({"overrides": {"report_to": "no-such-tracker"}}, "no-such-tracker"),
         ({"overrides": {"head_seed": 3}}, "a study sets the seeds itself.*head_seed"),
         ({"overrides": {"optim": "galore_adamw", "layer_lr": "llrd"}}, "galore"),
@@ -303,7 +354,7 @@ def test_what_a_killed_study_left_undone_is_done_by_the_next_start(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_study_that_is_killed_goes_on_where_it_stopped(
     short: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -317,15 +368,14 @@ def test_a_study_that_is_killed_goes_on_where_it_stopped(
         "--runs", "3", "--workers", "1", "--output-dir", str(tmp_path / "s"),
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    limit = time.time() + 200
-    while len(changed_at(tmp_path / "s")) < 2 and time.time() < limit:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
+    until(lambda: len(changed_at(tmp_path / "s")) >= 2)
+    workers = workers_of(process.pid)
+    process.kill()
     process.wait()
-    time.sleep(1)
+    until(lambda: not any(map(is_alive, workers)))  # they end with it
     before = changed_at(tmp_path / "s")
     assert 2 <= len(before) < 6
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr
     after = changed_at(tmp_path / "s")
     assert len(after) == 6

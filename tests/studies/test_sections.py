@@ -252,7 +252,7 @@ def test_the_best_of_k_is_in_the_table_for_each_habit_of_looking():
 
 def test_chosen_survivors_are_said_to_be_chosen():
     said = words(best_of.section(stopped_study(SCORES, halt=10, keep_best=2)))
-    assert "better than that of k runs at random" in said
+    assert "so they are better than runs at random" in said
 
 
 def test_lines_are_told_apart_without_colour():
@@ -346,7 +346,7 @@ def test_numbers_are_told_by_their_spread(tmp_path):
 def test_cost_and_cuts_of_a_study_that_stopped_early():
     part = early.section(stopped_study(SCORES, halt=10, keep_best=2))
     said = words(part).replace("\N{NO-BREAK SPACE}", " ")
-    assert "All runs went to 25 % of training, the best 2 of each recipe to the end" in said
+    assert "All runs went to 25 % of training, the best 2 of each recipe on from there" in said
     assert "2.2 of 5 full runs were saved, about 22 s" in said
     assert "plain 0.100" in said
     kinds = [mark.get("class") for mark in marks(part, "mark")]
@@ -363,3 +363,60 @@ def test_a_study_without_stops_shows_how_early_ranks_foretell():
     assert part.title == "Could runs be stopped early?"
     rows = [["".join(c.itertext()) for c in r] for r in parsed(part).findall(".//tbody/tr")]
     assert [row[5] for row in rows] == ["5 of 5", "1 of 5", "1 of 5"]
+
+
+def test_a_stop_does_not_hide_who_failed_before():
+    runs = list(stopped_study(SCORES, halt=10, keep_best=2).runs)
+    runs[0] = dataclasses.replace(runs[0], status="failed", steps=5, reason="boom")
+    study = dataclasses.replace(stopped_study(SCORES, halt=10, keep_best=2), runs=tuple(runs))
+    assert "All runs but 1 that failed before went to 25 %" in words(early.section(study))
+
+
+def test_a_run_that_is_better_on_test_rows_is_not_said_to_be_worse():
+    runs = [one_run(head=k, score=0.5 + k / 10, test_score=0.6 + k / 10) for k in (1, 2, 3)]
+    said = words(chosen.section(make_study(runs)))
+    assert "on average, positive is too good: plain -0.100." in said
+    assert "is better on validation" not in said
+
+
+def test_intervals_of_runs_that_share_seeds_are_said_to_be_too_narrow():
+    scores = [[0.50, 0.52, 0.54], [0.60, 0.61, 0.66], [0.70, 0.72, 0.71]]
+    runs = [
+        dataclasses.replace(
+            run,
+            test_score=run.best_score - 0.01,
+            evaluations=curve(run.best_score - 0.1, run.best_score - 0.05, run.best_score),
+        )
+        for run in grid_runs(scores)
+    ]
+    study = make_study(runs)
+    assert "and the intervals are too narrow" in words(chosen.section(study))
+    assert "and the bands are too narrow" in words(early.section(study))
+    apart = make_study([run for run in runs if run.seeds["head_seed"] == run.seeds["data_seed"]])
+    assert "too narrow" not in words(chosen.section(apart))
+
+
+def test_long_seeds_are_told_by_their_last_digits():
+    big = 2**32 - 3
+    runs = [
+        one_run(head=big + h, data=big + d, score=0.5 + h / 10 + d / 30)
+        for h in range(3) for d in range(3)
+    ]  # fmt: skip
+    part = parsed(seeds.section(make_study(runs)))
+    heat = next(e for e in part.iter("svg") if e.get("data-name") == "heat-0")
+    labels = [e.text for e in heat.iter("text")]
+    assert labels.count("\N{HORIZONTAL ELLIPSIS}293") == 2  # a row and a column
+    assert not any(str(big) in (label or "") for label in labels)
+    assert any(str(big) in (e.text or "") for e in heat.iter("title"))
+
+
+def test_lines_of_names_that_begin_alike_are_told_apart():
+    names = ("plain", "learning_rate=1e-05", "learning_rate=5e-05")
+    runs = [
+        one_run(name, k, score=0.5 + k / 10, evaluations=curve(0.4, 0.5 + k / 10))
+        for name in names for k in (1, 2, 3)
+    ]  # fmt: skip
+    part = parsed(best_of.section(make_study(runs)))
+    ends = {e.text for e in next(part.iter("svg")).iter("text") if e.get("class") == "line-name"}
+    cut = "\N{HORIZONTAL ELLIPSIS}g_rate"
+    assert ends == {"plain", f"{cut}=1e-05", f"{cut}=5e-05"}

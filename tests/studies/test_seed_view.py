@@ -202,3 +202,16 @@ def test_refusal_a_folder_named_twice_and_a_picture_of_nothing(tmp_path: Path) -
         show_seeds([folder, folder, folder])
     with pytest.raises(StudyError, match="there is no grid of seeds to draw"):
         show_seeds([folder], plot=tmp_path / "a.png")
+
+
+def test_the_one_seed_of_a_script_is_called_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (1, 2, 3):
+        folder = tmp_path / f"plain-seed-{seed}"
+        folder.mkdir()
+        log = [{"step": 9, "eval_f1": seed / 10}]
+        state = {"global_step": 9, "max_steps": 9, "log_history": log}
+        (folder / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
+    show_seeds([tmp_path], metric="f1")
+    assert "recipe plain: 3 runs in 3 seeds; f1" in " ".join(capsys.readouterr().out.split())

@@ -173,7 +173,7 @@ def test_the_flags_reach_the_study(
         ({"a/b": {}}, "a recipe's name must be of letters, .* got 'a/b'"),
         ({".": {}}, "got '.'"),
         ({"a": "swa"}, "recipe 'a' must be a mapping of configuration keys, got 'swa'"),
-        ({"a": {"averagin": "swa"}}, "unknown configuration key 'averagin'; did you mean"),
+        ({"a": {"averagin": "swa"}}, "unknown configuration key 'averagin' .did you mean"),
         ({}, "recipes is empty"),
     ],
     ids=str,

@@ -100,7 +100,13 @@ def test_values_that_read_alike_keep_names_of_their_own() -> None:
 
 @pytest.mark.parametrize(
     ("values", "base", "said"),
-    [([], None, "no values"), ([1, 1], None, "1 stands twice"), ([1], "nome", "no recipe 'nome'")],
+    [
+        (3, None, "a list of values, got 3"),
+        ([1], 3, "base must be"),
+        ([], None, "no values"),
+        ([1, 1], None, "1 stands twice"),
+        ([1], "nome", "no recipe 'nome'"),
+    ],
 )
 def test_a_sweep_that_is_none_is_refused(values: Any, base: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
@@ -154,7 +160,7 @@ def test_where_the_pooler_starts_anew_anyhow_all_blocks_are_the_baseline(
         (["reinit_layers=some,2"], "reinit_layers must be a whole number, got 'some'"),
         (["learning_rate=1e-4,all"], "learning_rate must be a number, got 'all'"),
         (["fp16=1,maybe"], "fp16 must be true or false, got 'maybe'"),
-        (["reinit_layer=1,2"], "unknown configuration key 'reinit_layer'; did you mean"),
+        (["reinit_layer=1,2"], "unknown configuration key 'reinit_layer' .did you mean"),
     ],
 )
 def test_texts_that_are_no_sweep_are_refused(texts: list[str], said: str) -> None:
@@ -414,3 +420,39 @@ def test_a_sweep_is_one_paired_study_and_its_report_knows_it(
     assert [value.value for value in one.values] == [0.0, 2.0]
     assert one.unset is not None
     assert re.search(r"Score against transfer_layers", render(study))
+
+
+def test_how_many_seeds_it_takes_is_told_of_a_grid_too() -> None:
+    found = only(swept_study(steps(0.5, 0.6, 0.7, seeds=3)))
+    assert words(found).endswith("cannot reach p <= 0.05, whatever they show; 6 seeds can.")
+    names = {f"reinit_layers={n}": {"reinit_layers": n} for n in (0, 1, 2)}
+    runs = tuple(
+        Run(name, {"head_seed": h, "data_seed": d}, "finished",
+            best_score=0.5 + place / 10 + h / 100 + d / 200)
+        for place, name in enumerate(names) for h in range(6) for d in range(6)
+    )  # fmt: skip
+    grid = only(Study("demo", tuple(names), runs, "f1", True, recipe_settings=names))
+    # Six units reach 2 / 2^6 = .031, times three pairs .094; seven .047.
+    assert grid.smallest_p == pytest.approx(0.09375)
+    assert words(grid).endswith("whatever they show; 7 of each seed can.")
+
+
+def test_the_label_of_the_best_value_stays_inside() -> None:
+    for best, cls in ((0, "name"), (1, "name middle"), (2, "name end")):
+        means = [0.5, 0.5, 0.5]
+        means[best] = 0.8
+        part = section(swept_study(steps(*means)))
+        assert part is not None
+        labels = re.findall(r'<text x="[^"]*" y="[^"]*" class="([^"]*)">best mean', str(part.body))
+        assert labels == [cls]
+
+
+def test_a_verdict_that_claims_less_is_explained() -> None:
+    """Six seeds tell four values apart by max T, whose least p is .031; Holm's is .094."""
+    study = swept_study(steps(0.5, 0.6, 0.7, 0.8))
+    assert len(only(study).worse) == 3
+    page, summary = render(study), markdown_summary(study)
+    why = "own correction, Holm's, may need more seeds for the same claim."
+    assert "No difference can be claimed" in summary
+    assert why in summary
+    assert why in page.replace("&#39;", "'")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from hf_stabilizer.studies.question import define_study, load_recipes
 from hf_stabilizer.studies.seeds.seed_grid import plan_seeds
 from hf_stabilizer.studies.subject import ConfigSubject
 from hf_stabilizer.studies.working import work_through
+from tests.waiting import until
 
 COST = Cost(
     seconds_per_step=0.5,
@@ -63,20 +62,10 @@ def test_workers_start_before_the_rows_are_made_ready(
     ):
         work_through(study, configurations, seeds, subject=subject, place=place, console=Console())
     assert len(subject.processes - {*before}) == 1  # one run, so one of the two
-    assert _are_gone({*multiprocessing.active_children()} - {*before})
-    assert not folder.exists()
-
-
-def _are_gone(children: Iterable[BaseProcess], *, limit: float = 60.0) -> bool:
     # Not by `join`: the pool's own thread waits for them too, and whoever comes second is told
     # "alive" until the first has noted how they ended.
-    end = time.monotonic() + limit
-    while alive := [child for child in children if child.is_alive()]:
-        if time.monotonic() > end:
-            return False
-        alive[0].join(timeout=0.1)
-        time.sleep(0.01)
-    return True
+    until(lambda: {*multiprocessing.active_children()} <= {*before})
+    assert not folder.exists()
 
 
 # ---- probes beside the first runs

@@ -25,6 +25,7 @@ from hf_stabilizer.augmentation.keeping import UnchangedError
 from hf_stabilizer.augmentation.technique import Technique
 from hf_stabilizer.control_study import (
     EQUAL,
+    check_control,
     check_countable,
     check_runs,
     compare_with_control,
@@ -111,6 +112,8 @@ def plan_augmentation(
     from hf_stabilizer.configuration import load_configuration
 
     check_runs(runs)
+    if runs:
+        check_control(config, overrides=overrides)
     splits = _load(load_configuration(config, overrides=overrides))
     check_augmentation(splits, techniques, copies=copies, seed=seed, threshold=threshold)
     options: dict[str, Any] = {"seed": seed, "threshold": threshold}
@@ -207,6 +210,8 @@ def augment_data(
     configuration = load_configuration(config, overrides=overrides)
     if equal == "steps" and runs:
         check_countable(configuration, study.get("launcher"))
+    if runs:
+        check_control(config, overrides=overrides)
     splits = _load(configuration)
     check_augmentation(splits, techniques, copies=copies, seed=seed, threshold=threshold)
     settings = {

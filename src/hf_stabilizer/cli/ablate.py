@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hf_stabilizer.cli.parsing import AddCommand, InPlaceOf
-from hf_stabilizer.cli.speaking import speak_plainly
+from hf_stabilizer.cli.speaking import begin, speak_plainly
 from hf_stabilizer.cli.study import keep_report, read_subject
 from hf_stabilizer.cli.study_options import (
     add_study_options,
@@ -45,6 +45,7 @@ def _ablate(args: argparse.Namespace) -> None:
     from hf_stabilizer.studies.ablations.ablation import runs_needed
 
     check_options(args, runs=runs_needed(len(args.remedies)))
+    begin(args.config if args.trainer is None else None)
     from hf_stabilizer.studies.ablations.ablating import ablate, rehearse_ablation
     from hf_stabilizer.studies.ablations.ablation_view import print_ablation
 
@@ -55,14 +56,12 @@ def _ablate(args: argparse.Namespace) -> None:
         options = study_options(args)
         show_rehearsal(args, lambda: rehearse_ablation(subject, **what, **options))
         return
-    errors = Console(stderr=True)
-    errors.print("Checking the configuration, the rows and the model ...", highlight=False)
     study = ablate(
         subject,
         remedies=args.remedies,
         baseline=args.baseline,
         output_dir=folder,
-        console=errors,
+        console=Console(stderr=True),
         **study_options(args),
     )
     page = keep_report(study, folder)

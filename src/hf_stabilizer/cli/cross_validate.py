@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_stabilizer.cli.parsing import AddCommand
-from hf_stabilizer.cli.speaking import speak_plainly, without_secrets
+from hf_stabilizer.cli.speaking import begin, speak_plainly, without_secrets
 from hf_stabilizer.cli.study_options import add_engine_options
 
 
@@ -55,6 +55,7 @@ def _division(args: argparse.Namespace) -> dict[str, Any]:  # Any: one type for 
 
 
 def _cross_validate(args: argparse.Namespace) -> None:
+    begin(args.config)
     if args.dry_run:
         _dry_run(args)
         return

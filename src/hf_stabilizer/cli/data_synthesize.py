@@ -107,7 +107,15 @@ def _synthesize(args: argparse.Namespace) -> None:
     console = console if console.is_terminal else Console(width=120)
     if args.dry_run:
         judged = not args.no_second_pass
-        plan = plan_synthesis(values, rows=args.rows, second_pass=judged, **asking)
+        generator = None if args.generator is None else _generator(args)
+        plan = plan_synthesis(
+            values,
+            rows=args.rows,
+            generator=generator,
+            second_pass=judged,
+            runs=args.runs,
+            **asking,
+        )
         print_plan(plan, console)
         return
     done = synthesize(

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from hf_stabilizer.cli.parsing import AddCommand
-from hf_stabilizer.cli.speaking import speak_plainly
+from hf_stabilizer.cli.speaking import begin, speak_plainly
 
 
 def add(command: AddCommand) -> None:
@@ -58,6 +58,7 @@ def _plot_lr(args: argparse.Namespace) -> None:
 
 
 def _probe(args: argparse.Namespace) -> None:
+    begin(args.config)
     from hf_stabilizer.probe_view import show_probe
 
     speak_plainly()

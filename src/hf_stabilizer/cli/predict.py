@@ -27,7 +27,8 @@ def add(command: AddCommand) -> None:
     predict.epilog = None
     predict.add_argument(
         "runs", nargs="+", metavar="RUN",
-        help="folders of runs, checkpoints, models, soups, or of an ensemble; several: their mean",
+        help="folders of runs, checkpoints, models, soups, of a study, of a cross-validation (the "
+        "models of its folds) or of an ensemble; several: their mean",
     )  # fmt: skip
     predict.add_argument("file", metavar="FILE", help="the rows; they need no label")
     predict.add_argument(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.cli.parsing import AddCommand
-from hf_stabilizer.cli.speaking import speak_plainly
+from hf_stabilizer.cli.speaking import begin, speak_plainly
 from hf_stabilizer.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def add(command: AddCommand) -> None:
 def _pretrain(args: argparse.Namespace) -> None:
     if args.json and not args.dry_run:
         raise ConfigurationError("--json shows a dry run to machines; add --dry-run")
+    begin(args.config)
     speak_plainly()
     overrides, training = _divided(args.overrides)
     options = {name: getattr(args, name) for name in _OURS}

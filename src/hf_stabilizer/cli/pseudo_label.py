@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_stabilizer.cli.parsing import AddCommand
-from hf_stabilizer.cli.speaking import speak_plainly, without_secrets
+from hf_stabilizer.cli.speaking import begin, speak_plainly, without_secrets
 from hf_stabilizer.cli.study_options import add_engine_options
 
 
@@ -108,6 +108,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:  # Any: one type for e
 
 
 def _pseudo_label(args: argparse.Namespace) -> None:
+    begin(args.config)
     from rich.console import Console
 
     if args.dry_run:

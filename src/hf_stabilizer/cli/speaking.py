@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+
+def begin(config: str | None) -> None:
+    """Says that work has begun, before what takes seconds to import; a file is looked at first.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+    """
+    from hf_stabilizer.recipes import read_yaml
+
+    if config is not None:
+        read_yaml(Path(config))
+    if int(os.environ.get("RANK", "0")) == 0:
+        text = "Checking the configuration, the rows and the model ..."
+        print(text, file=sys.stderr, flush=True)
 
 
 def speak_plainly() -> None:

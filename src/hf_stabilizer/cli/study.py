@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_stabilizer.cli.parsing import AddCommand, InPlaceOf, no_overrides
-from hf_stabilizer.cli.speaking import show_notes, speak_plainly, without_secrets
+from hf_stabilizer.cli.parsing import AddCommand, InPlaceOf
+from hf_stabilizer.cli.speaking import begin, show_notes, speak_plainly, without_secrets
 from hf_stabilizer.cli.study_options import (
     add_study_options,
     check_options,
@@ -61,6 +61,7 @@ def _study(args: argparse.Namespace) -> None:
         return
     if args.decides is not None:
         args.overrides["metric_for_best_model"] = args.decides
+    begin(args.config if args.trainer is None else None)
     from rich.console import Console
 
     from hf_stabilizer.studies.schedule import run_study
@@ -71,14 +72,12 @@ def _study(args: argparse.Namespace) -> None:
     if args.dry_run:
         _dry_run(args, subject, folder)
         return
-    errors = Console(stderr=True)
-    errors.print("Checking the configuration, the rows and the model ...", highlight=False)
     study = run_study(
         subject,
         recipes=_recipes(args, subject),
         output_dir=folder,
         **study_options(args),
-        console=errors,
+        console=Console(stderr=True),
     )
     page = keep_report(study, folder)
     print_study(study, Console())
@@ -160,7 +159,12 @@ def _study_of_command(args: argparse.Namespace) -> None:
         )
     if args.output_dir is None:
         raise ConfigurationError("--command needs --output-dir, the folder of the study")
-    no_overrides(args)
+    if args.overrides:
+        key = next(iter(args.overrides))
+        raise ConfigurationError(
+            f"a study of a command takes no --{key}, as the command sets the options of its script "
+            "itself; write it into the command"
+        )
     from rich.console import Console
 
     from hf_stabilizer.studies.commands.command_question import RECIPE

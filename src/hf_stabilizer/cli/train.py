@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from hf_stabilizer.cli.parsing import AddCommand
-from hf_stabilizer.cli.speaking import speak_plainly
+from hf_stabilizer.cli.speaking import begin, speak_plainly
 from hf_stabilizer.errors import ConfigurationError
 
 
@@ -26,11 +26,12 @@ def add(command: AddCommand) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    if args.json and not args.dry_run:
+        raise ConfigurationError("--json shows a dry run to machines; add --dry-run")
+    begin(args.config)
     if args.dry_run:
         _dry_run(args)
         return
-    if args.json:
-        raise ConfigurationError("--json shows a dry run to machines; add --dry-run")
     from hf_stabilizer.recipes import read_yaml
     from hf_stabilizer.run import train
     from hf_stabilizer.studies.progress import describe

@@ -43,8 +43,9 @@ class DataArguments:
     label_column: str | None = None
     """The column of the right answer; None: guessed from the usual names. Classes are numbers or
     names, several per row as a list; a choice is its column's name, a letter, its index from 0,
-    or its text. For token-classification a list of tags, one per token; for seq2seq the text to
-    write; causal-lm and masked-lm have none."""
+    or its text (where all labels are texts, and one nothing else, all are read so). For
+    token-classification a list of tags, one per token; for seq2seq the text to write; causal-lm
+    and masked-lm have none."""
     label_names: list[str] | None = None
     """The classes in the order of their ids, where the training rows need not show all of them;
     None: the classes of the training rows, by number or by name. For tags, too."""

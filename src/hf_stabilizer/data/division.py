@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,12 @@ from hf_stabilizer.errors import DataError
 _DEFAULT_VALIDATION = (0.2, 1000)  # A fifth, but more rows than this make few scores more certain.
 # One stream of random numbers per purpose, so that no draw depends on another's options.
 _SPLIT_STREAMS = {"test": 1, "validation": 2}
+# Columns that procedures write -> what rows they tell of, and the filter that leaves these out.
+_MADE = {
+    "augmented_by": ("are changed copies of others", "augmented_by.isna()"),
+    "pseudo_labelled": ("have labels of models that learnt others", "pseudo_labelled == False"),
+    "synthetic": ("were written by a model that was shown others", "synthetic == False"),
+}
 SPLITS = ("test", "validation")
 """What is taken from the training rows, in this order."""
 _SUBSET_STREAMS = {"train": 3, "validation": 4, "test": 5}
@@ -78,10 +84,8 @@ def divide(
     """
     notes = []
     total = len(parts["train"].labels)
-    for part in wanted:
+    for part in divided(parts, arguments, wanted):
         size = getattr(arguments, f"{part}_size")
-        if part in parts or (part == "test" and size is None):
-            continue
         fraction, most = _DEFAULT_VALIDATION
         rows = min(max(1, round(fraction * total)), most) if size is None else _rows(size, total)
         places = _draw(parts["train"], rows, arguments, task=task, part=part)
@@ -92,6 +96,45 @@ def divide(
             f"(split_seed {arguments.split_seed})"
         )
     return notes
+
+
+def divided(
+    parts: Mapping[str, Part], arguments: DataArguments, wanted: Sequence[str] = SPLITS
+) -> list[str]:
+    """Returns which of the wanted splits are to be taken from the training rows."""
+    return [
+        part
+        for part in wanted
+        if part not in parts and (part != "test" or arguments.test_size is not None)
+    ]
+
+
+def made_of_others(frame: pd.DataFrame, *, grouped: bool) -> list[str]:
+    """Says, for each kind, how many rows were made of others, so that neither can judge the other.
+
+    Args:
+        frame: Rows from which those that judge are drawn.
+        grouped: Whether rows of one group stay together, as changed copies do with their source.
+
+    Example:
+        >>> rows = pd.DataFrame({"augmented_by": [None, "delete"], "synthetic": [False, False]})
+        >>> [said[:52] for said in made_of_others(rows, grouped=False)]
+        ['1 of 2 training rows are changed copies of others (c']
+    """
+    found = []
+    for column, (what, remedy) in _MADE.items():
+        if column not in frame.columns or (grouped and column == "augmented_by"):
+            continue
+        count = sum(
+            not pd.isna(cell) and str(cell) not in ("", "False", "0") for cell in frame[column]
+        )
+        if count:
+            found.append(
+                f"{count} of {len(frame)} training rows {what} (column {column!r}), and those that "
+                "judge are drawn from them all, so that scores may be too good; leave them out, "
+                f'with filter: "{remedy}", or name a file of rows that judge'
+            )
+    return found
 
 
 def _rows(size: float, total: int) -> int:

@@ -162,8 +162,14 @@ def _read_numbers(table: Table, columns: Columns) -> list[float]:
 def _read_choices(table: Table, columns: Columns) -> list[int]:
     choices = table.frame[list(columns.choices)].astype(str).to_numpy().tolist()
     cells = [_class_name(cell, None) for cell in table.frame[columns.label]]
+    pairs = list(zip(cells, choices, strict=True))
+    # "3" among the choices 2, 3, 5 and 7 is no index where another label, 7, can only be a text.
+    are_texts = any(_choice(cell, columns.choices, ()) is None for cell in cells) and all(
+        texts.count(cell) == 1 for cell, texts in pairs
+    )
     labels = [
-        _choice(cell, columns.choices, texts) for cell, texts in zip(cells, choices, strict=True)
+        texts.index(cell) if are_texts else _choice(cell, columns.choices, texts)
+        for cell, texts in pairs
     ]
     for row, label in enumerate(labels):
         if label is None:

@@ -15,7 +15,14 @@ from hf_stabilizer.data.columns import (
     refuse_taken,
     require_columns,
 )
-from hf_stabilizer.data.division import SPLITS, Part, divide, take_subsets
+from hf_stabilizer.data.division import (
+    SPLITS,
+    Part,
+    divide,
+    divided,
+    made_of_others,
+    take_subsets,
+)
 from hf_stabilizer.data.labels import (
     TASKS,
     missing_labels,
@@ -66,6 +73,8 @@ class Splits:
     soft_label_column: str | None = None
     """The column of the training rows that holds a list of probabilities, one per name in
     `label_names`; None without one."""
+    cautions: tuple[str, ...] = ()
+    """Those of the notes that tell why scores may be too good."""
 
 
 def load_splits(
@@ -110,6 +119,10 @@ def load_splits(
         refuse_taken(read, (SOURCE, SOURCE_ROW), by="places of rows")
     _drop_unlabelled_test(tables, columns, arguments, notes)
     parts = {name: _read_part(table, columns, task) for name, table in tables.items()}
+    cautions: list[str] = []
+    if pooled or divided(parts, arguments):
+        grouped = arguments.group_column is not None
+        cautions = made_of_others(parts["train"].frame, grouped=grouped)
     notes += divide(parts, arguments, task=task, wanted=("test",) if pooled else SPLITS)
     label_names = None
     if columns.label is not None:
@@ -142,8 +155,9 @@ def load_splits(
         label_names=label_names,
         multi_label=task == "text-classification" and isinstance(parts["train"].labels[0], list),
         groups=_groups(parts["train"], arguments.group_column),
-        notes=tuple(notes),
+        notes=(*cautions, *notes),
         soft_label_column=soft,
+        cautions=tuple(cautions),
     )
 
 

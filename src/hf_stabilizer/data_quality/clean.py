@@ -19,7 +19,7 @@ import pandas as pd
 from hf_stabilizer.data.frames import frame_of
 from hf_stabilizer.data.near_duplicates import near_duplicates, normalized
 from hf_stabilizer.data_quality.markup import without_html
-from hf_stabilizer.data_quality.repeats import groups_of_equals, same_label
+from hf_stabilizer.data_quality.repeats import groups_of_equals, label_key, same_label
 from hf_stabilizer.data_quality.report import EXAMPLES, cut, cut_at_change
 from hf_stabilizer.data_quality.rows import ReadRows, Source, read_source
 from hf_stabilizer.data_quality.text_steps import (
@@ -308,33 +308,29 @@ def _in_conflict(rows: ReadRows) -> list[int]:
 def _repeated(rows: ReadRows, similarity: float) -> list[int]:
     """Rows that repeat one that is kept, so that a second time finds none."""
     labels = rows.labels or (None,) * len(rows.texts)
-    pairs = _alike(rows.texts, None, similarity)
-    gone: set[int] = set()
+    first: dict[tuple[str, Any], int] = {}
+    there = [place for place, text in enumerate(rows.texts) if text.strip()]
+    for place in there:
+        first.setdefault((normalized(rows.texts[place]), label_key(labels[place])), place)
+    # Thousands of rows that say "ok" are left out first: they would make millions of pairs.
+    left = sorted(first.values())
+    gone = set(there) - set(left)
+    pairs = [] if similarity == 1 else _near([rows.texts[place] for place in left], similarity)
     for i, j in sorted(pairs, key=lambda pair: (pair[1], pair[0])):
-        if i not in gone and same_label(labels[i], labels[j]):
-            gone.add(j)
+        if left[i] not in gone and same_label(labels[left[i]], labels[left[j]]):
+            gone.add(left[j])
     return sorted(gone)
 
 
+def _near(texts: Sequence[str], similarity: float) -> list[tuple[int, int]]:
+    return [(i, j) for i, j, _ in near_duplicates(texts, threshold=similarity)]
+
+
 def _leaking(rows: ReadRows, others: list[str], similarity: float) -> list[int]:
-    return sorted({i for i, _ in _alike(rows.texts, others, similarity)})
-
-
-def _alike(
-    texts: Sequence[str], others: Sequence[str] | None, similarity: float
-) -> list[tuple[int, int]]:
-    """Pairs of places, empty texts left out."""
+    """Rows that say what another split says; empty texts say nothing."""
     if similarity == 1:  # Equal once normalised, not merely of the same shingles.
-        return _equal(texts, others)
-    them = texts if others is None else others
-    found = near_duplicates(texts, others, threshold=similarity)
-    return [(i, j) for i, j, _ in found if texts[i].strip() and them[j].strip()]
-
-
-def _equal(texts: Sequence[str], others: Sequence[str] | None) -> list[tuple[int, int]]:
-    if others is None:
-        groups = groups_of_equals(texts)
-        return [(i, j) for group in groups for at, i in enumerate(group) for j in group[at + 1 :]]
-    first = {normalized(text): place for place, text in reversed(list(enumerate(others)))}
-    keys = [normalized(text) for text in texts]
-    return [(i, first[key]) for i, key in enumerate(keys) if key and key in first]
+        known = {normalized(text) for text in others} - {""}
+        return [place for place, text in enumerate(rows.texts) if normalized(text) in known]
+    them = list(dict.fromkeys(text for text in others if text.strip()))
+    found = near_duplicates(rows.texts, them, threshold=similarity)
+    return sorted({place for place, _, _ in found if rows.texts[place].strip()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -30,9 +30,19 @@ def groups_of_equals(texts: Sequence[str]) -> list[list[int]]:
 
 def same_label(one: Any, other: Any) -> bool:
     """Whether two labels are one; the order of several in a row does not count."""
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return sorted(one) == sorted(other)
-    return bool(one == other)
+    return bool(label_key(one) == label_key(other))
+
+
+def label_key(label: Any) -> Any:
+    """Returns what only the same label has, to look it up by.
+
+    Example:
+        >>> label_key(["b", "a"]), label_key(1)
+        (('a', 'b'), 1)
+    """
+    if isinstance(label, list | tuple):
+        return tuple(sorted(label))
+    return label if isinstance(label, Hashable) else repr(label)
 
 
 def find_repeats(split: str, rows: ReadRows, *, threshold: float) -> Iterator[DataFinding]:

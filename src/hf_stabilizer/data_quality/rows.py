@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
@@ -234,6 +235,11 @@ def joined_texts(frame: pd.DataFrame, columns: list[str]) -> tuple[str, ...]:
     )
 
 
+def _plain(cell: Any) -> Any:
+    """A list of labels is a list, also where its file hands it over as an array."""
+    return cell.tolist() if isinstance(cell, np.ndarray) else cell
+
+
 def _labels(table: Table, columns: Columns, task: str) -> tuple[Any, ...] | None:
     if columns.label is None or columns.label not in table.frame.columns:
         return None
@@ -242,7 +248,9 @@ def _labels(table: Table, columns: Columns, task: str) -> tuple[Any, ...] | None
         return None
     if task == "plain":
         cells = table.frame[columns.label].tolist()
-        return tuple(None if gone else cell for cell, gone in zip(cells, missing, strict=True))
+        return tuple(
+            None if gone else _plain(cell) for cell, gone in zip(cells, missing, strict=True)
+        )
     there = replace(table, frame=table.frame[~missing])
     found = iter(read_labels(there, columns, task=task))
     return tuple(None if absent else next(found) for absent in missing)

@@ -66,8 +66,8 @@ def predict(
     on where it was; anything else is refused while its parts lie there.
 
     Args:
-        runs: Folders of runs, checkpoints, models, soups, studies, or of an ensemble, whose members
-            and weights are taken.
+        runs: Folders of runs, checkpoints, models, soups, studies, of a cross-validation, whose
+            kept models are taken, or of an ensemble, whose members and weights are.
         rows: A file in any format that a configuration can name, or rows in memory.
         output: File to write: .parquet, .csv or .jsonl; None: nothing is written.
         combine: As in `ensemble`.

@@ -16,7 +16,8 @@ from hf_stabilizer.ensembling.gathering import read_members
 from hf_stabilizer.ensembling.manners import Manner, manner_of
 from hf_stabilizer.ensembling.predicted import beside
 from hf_stabilizer.errors import ConfigurationError, DataError, check_choice, check_whole
-from hf_stabilizer.procedure import read_procedure
+from hf_stabilizer.procedure import Procedure, read_procedure
+from hf_stabilizer.studies.study import Study
 from hf_stabilizer.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -151,25 +152,63 @@ def prepare_request(
 def _expanded(
     runs: Named | Iterable[Named], combine: str, weights: Sequence[float] | None
 ) -> tuple[Any, str, Sequence[float] | None]:
-    """Puts the members and weights of an ensemble in the place of its folder."""
+    """Puts the members and weights of an ensemble, and the models of folds, in their place."""
     named = [runs] if isinstance(runs, (str, Path)) or not isinstance(runs, Iterable) else [*runs]
+    named = [model for one in named for model in _models_of_folds(one)]
     one = named[0] if len(named) == 1 and isinstance(named[0], (str, Path)) else None
     record = None if one is None else read_procedure(one)
     if record is None or record.kind != "ensemble":
         return named, combine, weights
-    from hf_stabilizer.ensembling.out_of_fold import is_folds
-
-    if any(is_folds(member) for member in record.settings["members"]):
-        raise ConfigurationError(
-            f"{str(one)!r} is an ensemble of cross-validations, which is no set of models to ask; "
-            "its test predictions are in its predictions.parquet, or name the folders of runs"
-        )
     if weights is not None or combine not in ("mean_probability", record.settings["combine"]):
         raise ConfigurationError(
             f"{str(one)!r} is an ensemble and says itself how its members are combined; leave "
             "combine and weights out"
         )
+    from hf_stabilizer.ensembling.out_of_fold import is_folds
+
+    if any(is_folds(member) for member in record.settings["members"]):
+        return _blend_of_folds(str(one), record)
     return record.settings["members"], record.settings["combine"], record.settings["weights"]
+
+
+def _blend_of_folds(named: str, record: Procedure) -> tuple[list[Named], str, list[float]]:
+    """Shares the weight of each cross-validation among its models, whose mean it is.
+
+        sum_j w_j mean_k p_jk = sum_jk (w_j / n_j) p_jk
+
+    Raises:
+        ConfigurationError: It is no mean of probabilities, so the two differ; or it is not over.
+    """
+    how, members = record.settings["combine"], record.outcome.get("members", ())
+    if how not in ("mean_probability", "weighted") or not members:
+        reason = f"takes the {how} of them, each a mean itself" if members else "is not finished"
+        raise ConfigurationError(
+            f"{named!r} is an ensemble of cross-validations and {reason}, so their models cannot "
+            "be asked for it; name the folders of runs, or one cross-validation"
+        )
+    models, weights = list[Named](), list[float]()
+    for folder, member in zip(record.settings["members"], members, strict=True):
+        own = _models_of_folds(folder) if member["weight"] else []
+        models += own
+        weights += [member["weight"] / len(own)] * len(own)
+    return models, "weighted", weights
+
+
+def _models_of_folds(one: Named) -> list[Named]:
+    """Puts the models that a cross-validation kept, at least one of each fold, in its place."""
+    if isinstance(one, Study) or (record := read_procedure(one)) is None:
+        return [one]
+    from hf_stabilizer.folds.record import KIND, CrossValidation
+    from hf_stabilizer.studies.members import folder_of
+
+    if record.kind != KIND:
+        return [one]
+    study = CrossValidation.from_folder(one).study
+    models: list[Named] = []
+    for fold in study.recipes:
+        folders = [folder_of(study, run) for run in study.of(fold)]
+        models += [run for run in folders if (run / "model").is_dir()] or folders[:1]
+    return models
 
 
 def _check_weights(candidates: Sequence[Candidate]) -> None:

@@ -5,13 +5,15 @@ r"""Which weights make the best mean? Those with the smallest loss on out-of-fol
               1/n sum_r (sum_m w_m x_m(r) - y_r)^2   numbers: squared error
     subject to  w_m >= 0, sum w = 1
 
-Convex, so there is one smallest value; scipy's SLSQP finds it from equal weights. Source: stacking
-with convex weights is Breiman 1996, Stacked Regressions.
+Convex, so there is one smallest value; scipy's SLSQP finds it from equal weights. It ends where the
+loss hardly falls any more in absolute terms, so numbers are weighed by their errors, which have no
+unit once they are divided by those of the best member: prices come out as ratings do. Source:
+stacking with convex weights is Breiman 1996, Stacked Regressions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -26,7 +28,7 @@ _SMALLEST = 1e-12
 def fit_weights(probabilities: Array, labels: Array, kind: Kind) -> Array:
     """Returns non-negative weights of sum 1 with the smallest loss on these rows.
 
-    Equal members get equal weights; one member gets 1.
+    Equal members get equal weights; one member gets 1. Of numbers the unit does not matter.
 
     Args:
         probabilities: Shape [members, rows, classes]; for regression numbers [members, rows, 1].
@@ -42,17 +44,36 @@ def fit_weights(probabilities: Array, labels: Array, kind: Kind) -> Array:
         >>> weights.round(4) + 0.0
         array([1., 0.])
     """
-    from scipy.optimize import minimize
-
     members, rows = probabilities.shape[:2]
     if not rows:
         raise DataError("there are no rows to fit weights on")
-    equal: Array = np.full(members, 1 / members)
     if members == 1:
-        return equal
+        return np.ones(1)
+    if kind == NUMBER:
+        return _least_squares(probabilities[:, :, 0] - labels)
+    return _smallest(
+        lambda w: mean_loss(np.tensordot(w, probabilities, axes=1), labels, kind), members
+    )
+
+
+def _least_squares(errors: Array) -> Array:
+    """Weighs members by their errors [members, rows], whose mean is the error of the mean."""
+    products = errors @ errors.T / errors.shape[1]  # (members, members)
+    # The best member's, so that one that is far out does not hide what the others differ in.
+    unit = products.diagonal().min() or products.mean() or 1.0
+    scaled = products / unit
+    return _smallest(lambda w: float(w @ scaled @ w), len(errors), slope=lambda w: 2 * scaled @ w)
+
+
+def _smallest(
+    loss: Callable[[Array], float], members: int, *, slope: Callable[[Array], Array] | None = None
+) -> Array:
+    from scipy.optimize import minimize
+
     found = minimize(
-        lambda w: mean_loss(np.tensordot(w, probabilities, axes=1), labels, kind),
-        equal,
+        loss,
+        np.full(members, 1 / members),
+        jac=slope,
         method="SLSQP",
         bounds=[(0.0, 1.0)] * members,
         constraints={"type": "eq", "fun": lambda w: w.sum() - 1},

@@ -166,8 +166,11 @@ def plan_folds(
         inner_size=inner_size,
         runs=runs,
         duplicates=duplicates,
-        notes=pool.splits.notes,
-        cautions=tuple(_cautions(duplicates, _split_groups(pool.groups, places), choose_on)),
+        notes=tuple(note for note in pool.splits.notes if note not in pool.splits.cautions),
+        cautions=(
+            *pool.splits.cautions,
+            *_cautions(duplicates, _split_groups(pool.groups, places), choose_on),
+        ),
     )
 
 

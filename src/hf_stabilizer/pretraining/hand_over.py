@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.data import resolve_location
-from hf_stabilizer.errors import ConfigurationError, StabilizerError, first_line
+from hf_stabilizer.errors import ConfigurationError, DivergenceError, StabilizerError, first_line
 from hf_stabilizer.locations import check_presence
 from hf_stabilizer.models import auto_class, load_tokenizer
 from hf_stabilizer.records import read_run
@@ -115,6 +115,7 @@ def keep_language_model(
         task: Of the configuration.
 
     Raises:
+        DivergenceError: Its weights are no numbers any more.
         HandOverError: Something did not arrive.
     """
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
@@ -134,8 +135,16 @@ def compare(folder: Path, sent: Tensors, *, task: str, carried: Tensors) -> Hand
     """Loads the task's model from a folder and compares its body with what was sent.
 
     Raises:
+        DivergenceError: What was sent are no numbers.
         HandOverError: A tensor that was sent is new there, or another.
     """
+    broken = [name for name, tensor in sent.items() if torch.isnan(tensor).any()]
+    if broken:
+        raise DivergenceError(
+            f"{len(broken)} of {len(sent)} tensors of the body are no numbers any more "
+            f"({broken[0]}, ...): the model has diverged, and there is nothing to hand over; train "
+            "it with a smaller learning_rate, in another folder"
+        )
     there = load_task_model(folder, task)
     lost = [
         name
@@ -182,6 +191,7 @@ def hand_over_body(
 
     Raises:
         ConfigurationError: The source cannot be loaded, or the folder is there already.
+        DivergenceError: Its weights are no numbers.
         HandOverError: Something did not arrive.
 
     Source: Phang, Févry, Bowman 2018 (arXiv:1811.01088), which keeps the body and draws a new head.

@@ -95,7 +95,9 @@ def make_rows(
 ) -> list[dict[str, list[int]]]:
     """Returns the rows of a language model: `input_ids`, and `words` with -1 for special tokens.
 
-    A row with one token or with special ones alone teaches nothing and is left out.
+    The words of each row are counted from 0: masks draw a number for each of them, which must not
+    be all words of the texts. A row with one token or with special ones alone teaches nothing and
+    is left out.
 
     Example:
         >>> frame = Frame(before=(1,), after=(2,), between=(2,))
@@ -115,13 +117,19 @@ def make_rows(
                 "input_ids": [*frame.before, *ids[part], *frame.after],
                 "words": [
                     *([NO_WORD] * len(frame.before)),
-                    *words[part],
+                    *_from_zero(words[part]),
                     *([NO_WORD] * len(frame.after)),
                 ],
             }
             if len(row["input_ids"]) > 1 and max(row["words"]) > NO_WORD:
                 rows.append(row)
     return rows
+
+
+def _from_zero(words: Sequence[int]) -> list[int]:
+    """Counts the words of a row from its own first one on."""
+    first = min((word for word in words if word > NO_WORD), default=0)
+    return [NO_WORD if word == NO_WORD else word - first for word in words]
 
 
 def _stream(encoded: Sequence[Encoded], frame: Frame) -> tuple[list[int], list[int]]:

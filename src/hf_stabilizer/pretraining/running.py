@@ -119,6 +119,7 @@ def further_pretrain(
     Raises:
         ConfigurationError: Options, model and tokenizer do not fit; before any work.
         DataError: There is no text, or too little; likewise.
+        DivergenceError: The weights with the lowest perplexity are no numbers.
         HandOverError: The body did not arrive in the task's model.
         StudyError: The folder holds something else, or another process works on it.
 

@@ -163,6 +163,7 @@ def ask(
         first_seed=first_seed,
     )
     _check_teachers(question)
+    _check_students(question)
     return question
 
 
@@ -209,6 +210,16 @@ def _check_teachers(question: Question) -> None:
         raise ConfigurationError(
             f"the teacher {found.names[0]!r} was trained for {found.members[0].task}, and the "
             f"configuration is about {task}"
+        )
+
+
+def _check_students(question: Question) -> None:
+    """What a student's run would refuse, which begins when all teachers have been trained."""
+    smoothing = question.configuration.values.get("label_smoothing_factor")
+    if question.options.soft and smoothing:
+        raise ConfigurationError(
+            f"soft=True and label_smoothing_factor={smoothing!r} both make probabilities of "
+            "labels; leave one of them out"
         )
 
 

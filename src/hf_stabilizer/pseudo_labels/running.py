@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from hf_stabilizer.control_study import check_countable, check_runs
+from hf_stabilizer.control_study import check_control, check_countable, check_runs
 from hf_stabilizer.procedure import read_procedure
 from hf_stabilizer.pseudo_labels.curve import rate_points, write_curve
 from hf_stabilizer.pseudo_labels.parts import cautions_of, fingerprint, read_parts, written
@@ -178,6 +178,8 @@ def run_pseudo_labels(
         "launcher": launcher,
         "retry_failed": retry_failed,
     }
+    if read_procedure(Path(output_dir)) is None:  # else it was checked when it was begun
+        check_control(question.given)
     workshop = open_workshop(question, Path(output_dir), engine, console or Console(stderr=True))
     labelled = all_rounds(workshop)
     runs = runs or default_runs(question)

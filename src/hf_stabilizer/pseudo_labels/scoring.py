@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -115,15 +116,19 @@ def _shared(trained: Study, recipe: str, parts: Sequence[Part]) -> dict[str, Any
 
 
 def _mean_run(recipe: str, seeds: Mapping[str, int], runs: Sequence[Run], folds: int) -> Run:
-    scores = [run.last_score for run in runs if run.last_score is not None]
+    """A run that failed in one fold failed; it has a score where each fold has one to average."""
+    last = (run.last_score for run in runs)
+    scores = [score for score in last if score is not None and math.isfinite(score)]
     whole = len(scores) == folds
-    lost = next((run.reason for run in runs if run.last_score is None), "a fold is missing")
+    lost = [f"{run.recipe}: {run.reason}" for run in runs if run.status == "failed"]
+    if not (whole or lost):
+        lost = ["a fold is missing, or its score is no number"]
     first = runs[0]
     return Run(
         recipe,
         seeds,
-        "finished" if whole else "failed",
-        "" if whole else lost,
+        "failed" if lost else "finished",
+        "; ".join(lost),
         metric=first.metric,
         greater_is_better=first.greater_is_better,
         best_score=fmean(scores) if whole else None,

@@ -22,7 +22,7 @@ from hf_stabilizer.run.building import (
     prepare_data,
 )
 from hf_stabilizer.run.part import Part
-from hf_stabilizer.run.training import carry_out, execute, train
+from hf_stabilizer.run.training import carry_out, drop_needless_checkpoints, execute, train
 from hf_stabilizer.run.writing import record_failure, write_configuration
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "build_trainer",
     "carry_out",
     "check",
+    "drop_needless_checkpoints",
     "execute",
     "heed",
     "load_parts",

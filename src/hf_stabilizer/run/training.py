@@ -13,12 +13,13 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_stabilizer.configuration import Configuration, load_configuration
-from hf_stabilizer.errors import StabilizerError
+from hf_stabilizer.errors import ConfigurationError, StabilizerError
 from hf_stabilizer.output_folder import free_folder, resumed
 from hf_stabilizer.prediction_recorder import PredictionRecorder
 from hf_stabilizer.records import Run, write_run
 from hf_stabilizer.run.building import build_trainer, prepare_data
 from hf_stabilizer.run.part import WHOLE, Part
+from hf_stabilizer.run.recalling import recall
 from hf_stabilizer.run.writing import record_failure, record_of, write_configuration
 from hf_stabilizer.scoring_order import ScoringOrderCallback, in_their_own_order
 from hf_stabilizer.tasks import PreparedTask
@@ -52,6 +53,7 @@ def train(
             holds a run already.
         DataError: The rows are not as the configuration says.
     """
+    callbacks = _checked(callbacks)
     configuration = load_configuration(config, recipe=recipe, overrides=overrides)
     folder = free_folder(configuration)
     configuration = resumed(configuration, folder)
@@ -63,6 +65,22 @@ def train(
     except Exception as error:
         record_failure(configuration, folder, error)
         raise
+
+
+def _checked(callbacks: object) -> list[TrainerCallback]:
+    """Returns callbacks as a list.
+
+    Raises:
+        ConfigurationError: They are something else.
+    """
+    if not isinstance(callbacks, Iterable):
+        raise ConfigurationError(f"callbacks must be a list of TrainerCallbacks, got {callbacks!r}")
+    found: list[TrainerCallback] = list(callbacks)
+    for callback in found:
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, TrainerCallback):
+            raise ConfigurationError(f"callbacks must be TrainerCallbacks, got {callback!r}")
+    return found
 
 
 def execute(
@@ -120,6 +138,10 @@ def carry_out(
     recorder.listen_to(trainer)
     rows = trainer.eval_dataset
     trainer.add_callback(ScoringOrderCallback(len(rows) if isinstance(rows, dict) else 1))
+    for callback in part.last:
+        trainer.add_callback(callback)
+    if isinstance(checkpoint := trainer.args.resume_from_checkpoint, str):
+        recall(trainer.callback_handler.callbacks, checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
     write_configuration(configuration, folder, settled=settled)
     try:
@@ -180,9 +202,14 @@ class _FirstStepCallback(TrainerCallback):
 
 
 def _keep_model(trainer: Trainer, folder: Path, configuration: Configuration) -> None:
-    """Saves what the model holds now, and removes checkpoints that only served to choose it."""
+    """Saves what the model holds now, in the place of checkpoints that only served to choose it."""
     trainer.save_model(str(folder / "model"))
+    drop_needless_checkpoints(configuration, folder)
+
+
+def drop_needless_checkpoints(configuration: Configuration, folder: Path) -> None:
+    """Removes checkpoints from which nothing can go on: they only served to choose the weights."""
     values = configuration.values
     if values.get("save_strategy") == "best" and values.get("save_only_model"):
         for checkpoint in folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+            shutil.rmtree(checkpoint, ignore_errors=True)

@@ -34,5 +34,5 @@ def optimistic_best(plan: Plan) -> Finding | None:
         "note",
         f"the best of {looks} evaluations on {rows} validation rows may stand up to "
         f"{optimism:.2f} above the truth (accuracy)",
-        "report the score on test rows that chose nothing",
+        "where there are test rows, report their score: they chose nothing",
     )

@@ -241,5 +241,6 @@ def _by_seeds(runs: Iterable[Run], recipe: str) -> dict[Seeds, float | None]:
 
 
 def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
-    known = iter(holm([p for p in p_values if p is not None]))
-    return [None if p is None else next(known) for p in p_values]
+    # A comparison that failed runs make impossible was asked for as well, so it counts.
+    found = holm([1.0 if p is None else p for p in p_values])
+    return [None if p is None else q for p, q in zip(p_values, found, strict=True)]

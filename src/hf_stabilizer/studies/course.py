@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from hf_stabilizer.studies.executors.in_process import InProcess
 from hf_stabilizer.studies.executors.local_workers import WorkerDiedError
 from hf_stabilizer.studies.full_disk import DiskFullError
 from hf_stabilizer.studies.main_guard import UnguardedScriptError
-from hf_stabilizer.studies.progress import StudyProgress
+from hf_stabilizer.studies.progress import PROGRESS_FILE, StudyProgress
 from hf_stabilizer.studies.trainable import Trainable
 from hf_stabilizer.studies.worker import run_first_part, run_once, run_rest
 
@@ -60,8 +60,8 @@ class Job(NamedTuple):
 
     @property
     def arguments(self) -> tuple[Trainable, str]:
-        """What a worker is handed."""
-        return self.trainable, str(self.folder)
+        """What a worker is handed; people's functions may work from a folder of their own."""
+        return self.trainable, str(self.folder.absolute())
 
 
 class _Task(NamedTuple):
@@ -78,7 +78,9 @@ def is_over(folder: Path, *, retry_failed: bool = False) -> bool:
         return False
     run = read_run(record)
     was_lost = run.reason.startswith(WorkerDiedError.__name__)
-    return run.status != "failed" or not (was_lost or (retry_failed and run.score is None))
+    # A model that collapsed or diverged is what came of it, and would come again.
+    has_raised = not run.reason.startswith(("collapsed:", "diverged:"))
+    return run.status != "failed" or not (was_lost or (retry_failed and has_raised))
 
 
 def settle(jobs: Sequence[Job], events: EventLog, *, keep_models: bool) -> None:
@@ -96,8 +98,7 @@ def settle(jobs: Sequence[Job], events: EventLog, *, keep_models: bool) -> None:
         run = read_run(job.folder / "run.json")
         if run.status == "stopped" or events.has(run.status, *known):
             continue
-        if not keep_models:
-            _keep_best_model(job.folder.parent)
+        _settle_model(job, events, keep_models=keep_models)
         events.add(run.status, *known, **_facts(run))
 
 
@@ -157,10 +158,13 @@ class Course:
         """Begins a run that has not got as far as a halt, and clears what is left of one."""
         if is_over(job.folder, retry_failed=self._retry_failed):
             if read_run(job.folder / "run.json").status != "stopped":
-                forget_halt(job.folder)  # a worker may have been killed before it did so itself
+                # A worker may have been killed before it did so itself.
+                forget_halt(job.folder)
+                (job.folder / PROGRESS_FILE).unlink(missing_ok=True)
             return
         if self._stopping is not None and (job.folder / HALTED).exists():
-            (job.folder / "run.json").unlink(missing_ok=True)
+            for name in ("run.json", "traceback.txt"):
+                (job.folder / name).unlink(missing_ok=True)
             return
         if self._stopping is None:
             self._submit(_Task(job, "started", run_once, job.arguments))
@@ -233,8 +237,7 @@ class Course:
         self._submit(task)
 
     def _finish(self, job: Job, run: Run) -> None:
-        if not self._keep_models:
-            _keep_best_model(job.folder.parent)
+        _settle_model(job, self._events, keep_models=self._keep_models)
         self._note(run.status, job, **_facts(run))
         self._progress.finished(job.folder, run)
 
@@ -266,12 +269,12 @@ class Course:
             self._submit(_Task(job, "resumed", run_rest, job.arguments))
             return
         stopped = ranked.stopped(runs=runs, keep=self._stopping.keep)
-        if there == stopped:
-            return
-        set_back(job.folder)
-        write_run(stopped, path)
-        if there is None:
+        if there != stopped:
+            set_back(job.folder)
+            write_run(stopped, path)
+        if not self._events.has("stopped", job.recipe, job.folder.name):
             self._note("stopped", job, rank=ranked.rank, of=runs, **_facts(stopped))
+        if there is None:
             self._progress.finished(job.folder, stopped)
 
     def _note(self, event: str, job: Job, **details: Any) -> None:
@@ -304,7 +307,19 @@ def _halted_line(run: Run) -> str:
     return f"{run.recipe} {run.name}: {score} at step {run.steps}, waits for the others"
 
 
-def _keep_best_model(recipe_folder: Path) -> None:
+def _settle_model(job: Job, events: EventLog, *, keep_models: bool) -> None:
+    """Keeps the model of a run that has ended, or that of the recipe's best run alone.
+
+    What an earlier start has kept on purpose is not for a later one to remove.
+    """
+    if keep_models:
+        events.add("kept", job.recipe, job.folder.name)
+        return
+    kept = {name for event, recipe, name in events.seen if (event, recipe) == ("kept", job.recipe)}
+    _keep_best_model(job.folder.parent, spared=kept)
+
+
+def _keep_best_model(recipe_folder: Path, *, spared: Set[str]) -> None:
     """Keeps the model of the recipe's best run by validation: one model per recipe on disk."""
     runs = {path.parent: read_run(path) for path in sorted(recipe_folder.glob("*/run.json"))}
     scored = {f: r for f, r in runs.items() if r.checkpoint == "model" and r.best_score is not None}
@@ -313,6 +328,6 @@ def _keep_best_model(recipe_folder: Path) -> None:
     better = max if next(iter(scored.values())).greater_is_better else min
     best = better(scored, key=lambda folder: scored[folder].best_score or 0.0)
     for folder, run in scored.items():
-        if folder != best:
+        if folder != best and folder.name not in spared:
             shutil.rmtree(folder / "model", ignore_errors=True)
             write_run(replace(run, checkpoint=None), folder / "run.json")

@@ -3,6 +3,7 @@
     opened closed                          the study was started, or started again; it ended
     started halted resumed finished failed    a run; "lost": its worker died, it is tried again
     chosen stopped                         goes on after the halt, or does not
+    kept                                   its model stays, whatever the others come to
 
     {"time": 1732233600.0, "event": "halted", "recipe": "plain", "run": "head1-...", "step": 12}
 
@@ -48,7 +49,8 @@ class EventLog:
 
     def __init__(self, folder: Path, *, then: Callable[[], None] = lambda: None):
         self._path, self._then = folder / EVENTS, then
-        self._seen = {(e.event, e.recipe, e.run) for e in read_events(folder)}
+        self.seen = {(e.event, e.recipe, e.run) for e in read_events(folder)}
+        """What has happened to which recipe's run, now or in an earlier start."""
 
     def add(self, event: str, recipe: str = "", run: str = "", **details: Any) -> None:
         """Appends an event, on disk when this returns."""
@@ -60,16 +62,16 @@ class EventLog:
             file.write(_newline(file.tell(), self._path) + text.encode())
             file.flush()
             os.fsync(file.fileno())
-        self._seen.add((event, recipe, run))
+        self.seen.add((event, recipe, run))
         self._then()
 
     def has(self, event: str, recipe: str, run: str) -> bool:
         """Whether it has happened to that run, now or in an earlier start."""
-        return (event, recipe, run) in self._seen
+        return (event, recipe, run) in self.seen
 
     def has_any(self, event: str) -> bool:
         """Whether it has happened to any run."""
-        return any(event == name for name, _, _ in self._seen)
+        return any(event == name for name, _, _ in self.seen)
 
 
 def read_events(folder: str | Path) -> list[Event]:

@@ -20,12 +20,14 @@ def decimals_for(scores: Iterable[float]) -> int:
     Example:
         >>> decimals_for([0.764, 0.613]), decimals_for([37.21]), decimals_for([0.0042])
         (3, 2, 5)
+        >>> decimals_for([7.4e-10])
+        12
     """
     sizes = [abs(score) for score in scores]
     typical = statistics.median(sizes) if sizes else 0.0  # one diverged run must not decide
     if typical == 0 or 0.1 <= typical < 10:
         return 3
-    return min(9, max(0, (3 if typical >= 10 else 2) - math.floor(math.log10(typical))))
+    return min(15, max(0, (3 if typical >= 10 else 2) - math.floor(math.log10(typical))))
 
 
 def decimals_to_tell(difference: float | None, decimals: int) -> int:
@@ -39,21 +41,25 @@ def decimals_to_tell(difference: float | None, decimals: int) -> int:
         >>> decimals_to_tell(0.02, 3), decimals_to_tell(-0.00031, 3), decimals_to_tell(0.0, 3)
         (3, 4, 3)
     """
-    if difference is None or not math.isfinite(difference) or is_tie(difference):
+    if difference is None or not math.isfinite(difference) or is_tie(difference, decimals):
         return decimals
     if round(difference, decimals):
         return decimals
     return -math.floor(math.log10(abs(difference)))
 
 
-def is_tie(difference: float) -> bool:
+def is_tie(difference: float, decimals: int = 3) -> bool:
     """Returns whether a difference of scores is none but what rounding makes.
 
+    Args:
+        difference: Of two scores.
+        decimals: Those in which the scores are written; a tie is below a millionth of the last one.
+
     Example:
-        >>> is_tie(0.1 + 0.2 - 0.3), is_tie(1e-6)
-        (True, False)
+        >>> is_tie(0.1 + 0.2 - 0.3), is_tie(1e-6), is_tie(3e-11, decimals=12)
+        (True, False, False)
     """
-    return abs(difference) < 1e-9
+    return abs(difference) < 10.0 ** -(decimals + 6)
 
 
 def number(value: float | None, decimals: int, *, signed: bool = False) -> str:

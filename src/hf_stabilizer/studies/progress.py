@@ -86,6 +86,8 @@ class StudyProgress:
     @contextmanager
     def shown(self) -> Iterator[StudyProgress]:
         """Shows the lines while the block runs."""
+        if self._done:
+            self.say(f"{self._done} of {self._total} runs are there already")
         with self._progress:
             yield self
 

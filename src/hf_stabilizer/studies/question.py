@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_stabilizer.configuration import SECRETS, SEEDS, Configuration, load_configuration
-from hf_stabilizer.errors import ConfigurationError, StudyError
+from hf_stabilizer.errors import ConfigurationError, StudyError, check_kind, check_switch
 from hf_stabilizer.recipes import Recipe, check_listed, load_recipe
 from hf_stabilizer.records import versions
 from hf_stabilizer.studies.early_stopping.stopping import LOOKS, Stopping, says_when
@@ -60,6 +60,7 @@ def load_recipes(
         ConfigurationError: A recipe is named twice or asks for other rows, another task or metric;
             or the configuration pins a seed, which a study sets itself.
     """
+    check_kind(overrides, Mapping, "a mapping from keys to values", name="overrides")
     load = config if callable(config) else partial(load_configuration, config)
     found: dict[str, Configuration] = {}
     for recipe in _overlays(recipes):
@@ -78,6 +79,31 @@ def load_recipes(
     _check_one_question(found, comparable=comparable)
     _note_equals(list(found.values()))
     return found
+
+
+def check_settings(
+    *,
+    overrides: object,
+    ablation: object,
+    retry_failed: object,
+    keep_models: object,
+    command: object,
+) -> None:
+    """Raises ConfigurationError if an option of a study is not of its kind.
+
+    Args:
+        overrides: A mapping of keys.
+        ablation: A mapping, as in `Study.ablation`.
+        retry_failed: A switch.
+        keep_models: A switch.
+        command: A text.
+    """
+    keys = "a mapping from configuration keys to values"
+    check_kind(overrides, Mapping, keys, name="overrides")
+    check_kind(ablation, Mapping, "a mapping, as `ablate` gives it", name="ablation")
+    check_switch(retry_failed, name="retry_failed")
+    check_switch(keep_models, name="keep_models")
+    check_kind(command, str, "a command line in one text", name="command")
 
 
 def _overlays(
@@ -221,7 +247,9 @@ def _compared(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _fresh(asked: Study, folder: Path) -> Study:
     if folder.exists() and not folder.is_dir():
         raise StudyError(f"{str(folder)!r} is a file; name a folder")
-    strangers = [path.name for path in folder.glob("*") if path.name not in (".lock", "data")]
+    # A name that begins with a dot is our lock, or what a write that was cut off has left.
+    names = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
+    strangers = [name for name in names if name != "data" and not name.startswith(".")]
     if strangers:
         raise StudyError(
             f"{str(folder)!r} holds other files ({', '.join(sorted(strangers)[:3])}) and no study; "

@@ -26,7 +26,12 @@ from hf_stabilizer.studies.executors.in_process import is_here
 from hf_stabilizer.studies.executors.local_workers import default_workers
 from hf_stabilizer.studies.executors.place import Engine, check_path
 from hf_stabilizer.studies.executors.remote import is_url
-from hf_stabilizer.studies.question import define_study, load_recipes, look_often
+from hf_stabilizer.studies.question import (
+    check_settings,
+    define_study,
+    load_recipes,
+    look_often,
+)
 from hf_stabilizer.studies.rehearsed import RehearsedRecipe, RehearsedStudy
 from hf_stabilizer.studies.schedule import names_for_command, only_metric
 from hf_stabilizer.studies.seeds.seed_grid import SeedGrid, grid_runs, plan_seeds
@@ -94,6 +99,13 @@ def rehearse_study(
         "data_seeds": data_seeds,
         "dropout_seeds": dropout_seeds,
     }
+    check_settings(
+        overrides=overrides,
+        ablation=ablation,
+        retry_failed=retry_failed,
+        keep_models=keep_models,
+        command=command,
+    )
     if budget is None:
         runs = grid_runs(runs=runs, first_seed=first_seed, **grid)
     extent = read_extent(runs=runs, stop_at=stop_at, keep=keep, budget=budget)

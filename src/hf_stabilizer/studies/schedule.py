@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.errors import ConfigurationError, check_kind
 from hf_stabilizer.recipes import check_listed
 from hf_stabilizer.studies.commands.command_question import RECIPE
 from hf_stabilizer.studies.commands.command_study import run_command_study
@@ -22,7 +22,12 @@ from hf_stabilizer.studies.early_stopping.estimate import conclude
 from hf_stabilizer.studies.early_stopping.stopping import read_extent
 from hf_stabilizer.studies.executors.in_process import is_here
 from hf_stabilizer.studies.executors.place import Engine, open_for_command, open_place
-from hf_stabilizer.studies.question import define_study, load_recipes, look_often
+from hf_stabilizer.studies.question import (
+    check_settings,
+    define_study,
+    load_recipes,
+    look_often,
+)
 from hf_stabilizer.studies.seeds.seed_grid import SeedGrid, grid_runs, plan_seeds
 from hf_stabilizer.studies.study import Study
 from hf_stabilizer.studies.subject import Asked, open_subject
@@ -139,6 +144,14 @@ def run_study(
         "data_seeds": data_seeds,
         "dropout_seeds": dropout_seeds,
     }
+    check_settings(
+        overrides=overrides,
+        ablation=ablation,
+        retry_failed=retry_failed,
+        keep_models=keep_models,
+        command=command,
+    )
+    check_kind(console, Console, "a Console of rich", name="console")
     if budget is None:
         runs = grid_runs(runs=runs, first_seed=first_seed, **grid)
     extent = read_extent(runs=runs, stop_at=stop_at, keep=keep, budget=budget)

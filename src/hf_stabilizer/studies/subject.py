@@ -17,6 +17,7 @@ from hf_stabilizer.errors import ConfigurationError
 from hf_stabilizer.recipes import Recipe
 from hf_stabilizer.run import LEVELS, check, prepare_data
 from hf_stabilizer.silent_mistakes import Finding
+from hf_stabilizer.studies.by_itself import by_itself
 from hf_stabilizer.studies.configured_run import ConfiguredRun
 from hf_stabilizer.studies.early_stopping.halt_check import check_halt, check_halt_in
 from hf_stabilizer.studies.early_stopping.stopping import Stopping
@@ -106,7 +107,8 @@ def prepare_all(
     found: dict[Finding, list[str]] = {}
     trainables = {}
     for name, configuration in configurations.items():
-        trainables[name], findings = subject.prepare(configuration, folder, stopping)
+        with by_itself():
+            trainables[name], findings = subject.prepare(configuration, folder, stopping)
         for finding in findings:
             found.setdefault(finding, []).append(name)
     for finding, names in found.items():

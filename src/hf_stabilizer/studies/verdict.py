@@ -63,7 +63,7 @@ def verdict_parts(study: Study) -> tuple[str, str]:
     claim, evidence = _difference(chosen, study.metric, decimals)
     if chosen.smallest_p <= LEVEL:
         evidence += _cost(chosen, rows) + _spread(chosen, decimals) + _others(found, chosen)
-    return claim, f"{evidence}{_failures(rows)}."
+    return claim, f"{evidence}{_mixed_rows(study, chosen)}{_failures(rows)}."
 
 
 def study_decimals(study: Study) -> int:
@@ -105,6 +105,16 @@ def focus(found: Sequence[Comparison]) -> Comparison:
         if candidates:
             return max(candidates, key=lambda c: -float("inf") if c.gain is None else c.gain)
     raise ValueError("focus needs at least one comparison, got none")
+
+
+def times(ratio: float) -> str:
+    """Returns how many times the time something takes, never as nothing.
+
+    Example:
+        >>> times(1.234), times(0.04)
+        ('1.2', '0.04')
+    """
+    return f"{ratio:.1f}" if ratio >= 0.1 else f"{ratio:.1g}"
 
 
 def _without_scores(rows: Sequence[RecipeSummary]) -> tuple[str, str]:
@@ -153,7 +163,7 @@ def _difference(chosen: Comparison, metric: str, decimals: int) -> tuple[str, st
         return nothing, _too_few(chosen, metric, decimals, needed)
     certainty = _certainty(chosen, decimals)
     if outcome(chosen) == "open":
-        if formats.is_tie(chosen.mean_difference):
+        if formats.is_tie(chosen.mean_difference, decimals):
             return nothing, f"their mean {metric} is the same ({certainty})"
         change = formats.number(chosen.mean_difference, decimals, signed=True)
         return nothing, f"the mean changes by {change} {metric} ({certainty})"
@@ -179,7 +189,7 @@ def _too_few(chosen: Comparison, metric: str, decimals: int, needed: int) -> str
             f"{chosen.held} of runs cannot reach p < {LEVEL} in an exact paired test, whatever "
             f"they show ({needed} can)"
         )
-    if not chosen.gain or formats.is_tie(chosen.gain):
+    if not chosen.gain or formats.is_tie(chosen.gain, decimals):
         return f"{reason}; so far their mean {metric} is the same"
     leader, behind = _order(chosen)
     lead = formats.number(abs(chosen.gain), decimals)
@@ -238,7 +248,7 @@ def _cost(chosen: Comparison, rows: Sequence[RecipeSummary]) -> str:
     if outcome(chosen) == "open" or not (seconds[first] and seconds[second]):
         return ""
     return (
-        f", at {seconds[first] / seconds[second]:.1f} times the time "
+        f", at {times(seconds[first] / seconds[second])} times the time "
         f"({formats.duration(seconds[first])} against {formats.duration(seconds[second])} a run)"
     )
 
@@ -271,6 +281,29 @@ def _others(found: Sequence[Comparison], chosen: Comparison) -> str:
         if names:
             sentence += f"; {words_for_kind}: {', '.join(names)}"
     return sentence
+
+
+def _mixed_rows(study: Study, chosen: Comparison) -> str:
+    """Says so where scores of test rows are held against scores of validation rows."""
+    scored = [
+        run
+        for run in (*study.of(chosen.baseline), *study.of(chosen.candidate))
+        if final_score(run) is not None
+    ]
+    if chosen.unpaired:
+        mixed = len({run.test_score is not None for run in scored}) > 1
+        return "; test scores are held against validation scores" if mixed else ""
+    tested = {
+        (run.recipe, tuple(sorted(run.seeds.items()))): run.test_score is not None for run in scored
+    }
+    count = sum(
+        tested[chosen.baseline, pair.seeds] != tested[chosen.candidate, pair.seeds]
+        for pair in chosen.pairs
+    )
+    if not count:
+        return ""
+    pairs = "1 pair holds" if count == 1 else f"{count} pairs hold"
+    return f"; {pairs} a test score against a validation score"
 
 
 def _failures(rows: Sequence[RecipeSummary]) -> str:

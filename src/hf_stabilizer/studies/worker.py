@@ -24,7 +24,8 @@ from hf_stabilizer.configuration import Configuration
 from hf_stabilizer.dry_run import Cost
 from hf_stabilizer.outcome import read_evaluations
 from hf_stabilizer.records import Run, read_run, write_run
-from hf_stabilizer.run import Part, record_failure
+from hf_stabilizer.run import Part, drop_needless_checkpoints, record_failure
+from hf_stabilizer.studies.by_itself import by_itself
 from hf_stabilizer.studies.early_stopping.choosing import HALTED
 from hf_stabilizer.studies.early_stopping.halting import HaltCallback, forget_halt, reopen, seal
 from hf_stabilizer.studies.executors.ranks import first_to_fail, on_first
@@ -57,7 +58,7 @@ def run_first_part(trainable: Trainable, folder: str, stop_at: float) -> Run:
 
     def first_part() -> Run:
         halt = HaltCallback(stop_at)
-        run = _executed(trainable, path, Part(is_halted=lambda: halt.is_halted), halt)
+        run = _executed(trainable, path, Part(is_halted=lambda: halt.is_halted, last=(halt,)))
         if run.status != "stopped":
             return run
         return on_first(_sealed, run, path)
@@ -85,17 +86,17 @@ def run_rest(trainable: Trainable, folder: str) -> Run:
 
 def probe(trainable: Trainable) -> Cost | None:
     """Trains and evaluates a few batches on a model that is thrown away; None: it would fail."""
-    with quietly():
+    with by_itself(), quietly():
         return trainable.probe()
 
 
-def _executed(trainable: Trainable, path: Path, part: Part, *callbacks: TrainerCallback) -> Run:
+def _executed(trainable: Trainable, path: Path, part: Part) -> Run:
     """Trains a part of a run in this process, under its name in every tracker."""
     options = trainable.configuration.values
     with tracked(path, options, goes_on=part.resume_from is not None) as tracking:
         return trainable.execute(
             path,
-            callbacks=[_progress(trainable, path), *callbacks, tracking.callback],
+            callbacks=[_progress(trainable, path), tracking.callback],
             part=replace(part, labels=tracking.labels),
         )
 
@@ -107,14 +108,16 @@ def _recorded(train: Callable[[], Run], configuration: Configuration, path: Path
         DiskFullError: Nothing more can be written. That is no failure of this run.
     """
     try:
-        with quietly():
+        with by_itself(), quietly():
             return train()
     except Exception as error:
         first_to_fail()
         if is_disk_full(error):
             _make_room(path)
             raise DiskFullError.of(error, path) from error
-        return record_failure(configuration, path, error)
+        run = record_failure(configuration, path, error)
+        drop_needless_checkpoints(configuration, path)
+        return run
     finally:
         (path / PROGRESS_FILE).unlink(missing_ok=True)
         _free_memory()

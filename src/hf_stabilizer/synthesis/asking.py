@@ -95,7 +95,8 @@ class Writer:
         found = {one.number: one for one in read_candidates(path)}
         again = [number for number, one in found.items() if retry_refused and one.is_refused]
         numbers = again + [number for number in range(rows * TRIES) if number not in found]
-        self._check_room(numbers[: max(0, rows - _kept(found))])
+        # Those that are asked in any case.
+        check_room(self._generator, self._questioner, numbers[: max(0, rows - _kept(found))])
         asked = answered = 0
         while asked < len(numbers) and _kept(found) < rows:
             count = min(BATCH, max(rows - _kept(found), parallel))
@@ -114,11 +115,6 @@ class Writer:
             if console is not None:
                 console.print(_progress(found, rows), markup=False, highlight=False)
         return _in_order(found)
-
-    def _check_room(self, numbers: Sequence[int]) -> None:
-        """Checks that the questions that are asked in any case fit into a model here."""
-        if isinstance(self._generator, LocalGenerator) and numbers:
-            self._generator.check_room(self._questioner.ask(one).messages for one in numbers)
 
     def _answers(
         self, asks: Sequence[Ask], parallel: int
@@ -185,6 +181,22 @@ class Writer:
         if not reason and self._second_pass:
             reason = check_second_pass(one.second, row[ANSWER])
         return row, reason
+
+
+def check_room(generator: Generator | None, questioner: Questioner, numbers: Sequence[int]) -> None:
+    """Checks that questions fit into the context of a model here; of others it is not known.
+
+    Args:
+        generator: Who would be asked; None: nobody yet.
+        questioner: Makes the questions.
+        numbers: Of the candidates.
+
+    Raises:
+        ConfigurationError: The longest does not fit, or there is no such model.
+        EndpointError: The model cannot be loaded.
+    """
+    if isinstance(generator, LocalGenerator) and numbers:
+        generator.check_room(questioner.ask(one).messages for one in numbers)
 
 
 def _kept(found: Mapping[int, Candidate]) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_stabilizer.errors import ConfigurationError, check_whole, first_line
+from hf_stabilizer.locations import check_presence
 from hf_stabilizer.synthesis.generators import NOT_STATED, EndpointError, RefusalError
 
 # Any in this module: JSON, and what transformers returns.
@@ -57,7 +58,7 @@ class LocalGenerator:
         Raises:
             RefusalError: Question and longest answer are longer than the model's context.
             EndpointError: The model cannot be loaded.
-            ConfigurationError: It is no model that writes, such as an encoder.
+            ConfigurationError: There is none, or it is no model that writes, such as an encoder.
         """
         import torch
 
@@ -86,7 +87,8 @@ class LocalGenerator:
             questions: Conversations, as `complete` takes them.
 
         Raises:
-            ConfigurationError: The longest does not fit, or it is no model that writes.
+            ConfigurationError: The longest does not fit, there is no such model, or it is none that
+                writes.
             EndpointError: The model cannot be loaded.
         """
         with self._alone:
@@ -117,6 +119,8 @@ class LocalGenerator:
         from hf_stabilizer.models import check_whole_model, load_tokenizer
 
         if self._parts is None:
+            # Loaders ask the Hub again and again where there is no network.
+            check_presence(self.name, key="generator")
             try:
                 found: Any = AutoModelForCausalLM.from_pretrained(
                     self._path, output_loading_info=True

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hf_stabilizer.configuration import load_configuration
 from hf_stabilizer.control_study import (
     EQUAL,
+    check_control,
     check_countable,
     check_runs,
     compare_with_control,
@@ -37,7 +38,7 @@ from hf_stabilizer.errors import (
     check_whole,
 )
 from hf_stabilizer.procedure import check_procedure, open_procedure
-from hf_stabilizer.synthesis.asking import TRIES, Writer
+from hf_stabilizer.synthesis.asking import TRIES, Writer, check_room
 from hf_stabilizer.synthesis.candidates import REFUSED, Candidate
 from hf_stabilizer.synthesis.checks import KEPT
 from hf_stabilizer.synthesis.generators import Generator
@@ -96,13 +97,33 @@ def plan_synthesis(
     config: str | Path | Mapping[str, Any],
     *,
     rows: int,
+    generator: Generator | None = None,
     second_pass: bool = True,
+    runs: int | None = None,
     overrides: Mapping[str, Any] | None = None,
     **asking: Any,
 ) -> SynthesisPlan:
-    """Returns what `synthesize` would ask, and asks and writes nothing."""
+    """Returns what `synthesize` would ask, and asks and writes nothing.
+
+    Args:
+        config: As in `synthesize`.
+        rows: Likewise.
+        generator: Who would write: of a `LocalGenerator` it is seen whether questions and answers
+            fit into its context; None: not known yet.
+        second_pass: Likewise.
+        runs: Likewise.
+        overrides: Likewise.
+        **asking: `examples`, `background`, `instruction` and `seed`, likewise.
+
+    Raises:
+        ConfigurationError: As in `synthesize`, before anything is asked.
+    """
     check_whole(rows, "1 or more", name="rows", least=1)
+    check_runs(runs)
+    if runs:
+        check_control(config, overrides=overrides)
     questioner, splits = _questioner(config, overrides, **asking)
+    check_room(generator, questioner, range(rows))
     most = rows * TRIES * (2 if second_pass else 1)
     return SynthesisPlan(len(splits.train), rows, most, questioner.ask(0))
 
@@ -177,6 +198,8 @@ def synthesize(
     folder, configuration = Path(output_dir), load_configuration(config, overrides=overrides)
     if equal == "steps" and runs:
         check_countable(configuration, study.get("launcher"))
+    if runs:
+        check_control(config, overrides=overrides)
     settings = {
         "configuration": {k: v for k, v in configuration.recorded.items() if k != "output_dir"},
         "generator": generator.name,

@@ -12,11 +12,11 @@ from hf_stabilizer.folds.record import CrossValidation, FoldScore
 from hf_stabilizer.folds.view import seed_sentence
 from hf_stabilizer.records import Run
 from hf_stabilizer.studies import formats
+from hf_stabilizer.studies.kept_weights import keeps_last
 from hf_stabilizer.studies.page.dot_lanes import LEFT, RIGHT, WIDTH, Lane, dot_lanes
 from hf_stabilizer.studies.page.section import Section
 from hf_stabilizer.studies.page.sections.markup import Cell, direction, figure, number, table
 from hf_stabilizer.studies.page.svg import scale_over
-from hf_stabilizer.studies.runs_compared.kept_weights import keeps_last
 from hf_stabilizer.studies.study import Study
 
 # Any in this module: numbers and texts.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.errors import ConfigurationError, check_kind
 from hf_stabilizer.recipes import load_recipe
 from hf_stabilizer.studies.ablations.ablation import runs_needed
 from hf_stabilizer.studies.ablations.remedies import arms_of, read_remedies
@@ -113,7 +113,9 @@ def _arms(
             "a command line cannot be ablated, as its script sets its own options; give a YAML "
             "configuration, or `study --command` with {recipe} in it"
         )
-    base = open_subject(config).load(overrides=options.get("overrides"))
+    overrides = options.get("overrides")
+    check_kind(overrides, Mapping, "a mapping from keys to values", name="overrides")
+    base = open_subject(config).load(overrides=overrides)
     task = base.values.get("task")  # of people's function it may be unknown
     given = read_remedies(remedies, task=task)
     ground = load_recipe(baseline)

@@ -113,7 +113,7 @@ def arms_of(baseline: str, underneath: Settings, remedies: Mapping[str, Settings
 
 
 def _given(remedies: Iterable[str] | Mapping[str, Settings]) -> list[Recipe]:
-    if isinstance(remedies, str):
+    if isinstance(remedies, str) or not isinstance(remedies, Iterable):
         raise ConfigurationError(f"remedies must be a list or a mapping, got {remedies!r}")
     if not isinstance(remedies, Mapping):
         return [_read(text) for text in remedies]
@@ -125,8 +125,10 @@ def _given(remedies: Iterable[str] | Mapping[str, Settings]) -> list[Recipe]:
     return [Recipe(name, settings, "") for name, settings in remedies.items()]
 
 
-def _read(text: str) -> Recipe:
+def _read(text: object) -> Recipe:
     """A recipe's name or file, or `NAME:key=value,key=value`."""
+    if not isinstance(text, str):  # a path; what else it may be, `load_recipe` refuses
+        return load_recipe(text)  # type: ignore[arg-type]  # which says so
     name, colon, rest = text.partition(":")
     if not colon or text.endswith((".yaml", ".yml")) or "=" not in rest:
         return load_recipe(text)

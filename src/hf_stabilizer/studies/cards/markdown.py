@@ -182,7 +182,9 @@ def caveats(study: Study) -> Iterator[str]:
         yield f"Fewer than {FEW_RUNS} scores of {named}: mean and spread are rough."
     if failed := sum(row.failed for row in rows):
         ended = sum(row.ended for row in rows)
-        which = f"{ended} run{'' if ended == 1 else 's'}" + (" that were not stopped" if ended < len(study.runs) else "")
+        which = f"{ended} run{'' if ended == 1 else 's'}" + (
+            " that were not stopped" if ended < len(study.runs) else ""
+        )
         yield (
             f"{failed} of {which} failed. Those that left a score count in mean "
             "and spread; those that left none are counted, not averaged."
@@ -243,13 +245,9 @@ def _sweeps(study: Study, decimals: int) -> Iterator[str]:
         yield escaped(typographic(swept_settings.words(one)))
         heads = ["Value", "Runs", "Mean ± std", "95 % interval", "Failed", "Minus the best", "p"]
         yield table(heads, [_swept_row(one, value, decimals) for value in one.values])
-        pairs = sum(value.summary.mean is not None for value in one.values)
         unset = "" if one.unset is None else f" {escaped(one.unset.recipe)} does not set it: mean "
         level = "" if one.unset is None else f"{mean_and_std(one.unset, decimals)}."
-        yield (
-            f"p: exact over the seeds, corrected for all {pairs * (pairs - 1) // 2} pairs of "
-            f"values ({one.correction}), for the best was chosen after all were seen.{unset}{level}"
-        )
+        yield f"{swept_settings.correction_words(one)}{unset}{level}"
 
 
 def _swept_row(sweep: Sweep, value: SweptValue, decimals: int) -> list[str]:

@@ -214,7 +214,8 @@ def _finite(value: float | None) -> float | None:
 
 
 def _lead(study: Study, row: RecipeSummary) -> str:
-    text = f"Trained {'once' if row.runs == 1 else f'{row.runs} times'} with the recipe {escaped(row.recipe)}"
+    often = "once" if row.runs == 1 else f"{row.runs} times"
+    text = f"Trained {often} with the recipe {escaped(row.recipe)}"
     text += ", each time under other seeds" if row.runs > 1 else ""
     counted = f"{row.ended} runs" if not row.stopped else f"the {row.ended} runs not stopped"
     text += f"; {row.failed} of {counted} failed" if row.failed else "; no run failed"

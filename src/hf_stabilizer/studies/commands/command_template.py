@@ -54,8 +54,8 @@ class CommandTemplate:
             Traceback (most recent call last):
                 ...
             hf_stabilizer.errors.ConfigurationError: the command has the placeholder {sed}, and
-            there are only {seed}, {data_seed}, {head_seed}, {output_dir}, {recipe}; did you mean
-            seed?
+            there are only {seed}, {data_seed}, {head_seed}, {output_dir}, {recipe} (did you mean
+            seed?)
         """
         try:
             words = tuple(shlex.split(text))

@@ -149,7 +149,7 @@ def describe_spent(study: Study) -> str:
     parts = []
     for recipe in study.recipes:
         if runs := study.of(recipe):
-            used = spent(runs)
+            used = spent(runs, stop_at=study.stop_at)
             parts.append(f"{recipe} {used.full_runs:.4g} full runs, not {len(runs)}")
     work = formats.duration(sum(run.seconds for run in study.runs))
     return f"Cost: {'; '.join(parts)}; {work} of work."

@@ -36,7 +36,9 @@ class HaltCallback(TrainerCallback):
     """Halts a run after step ceil(stop_at * max_steps), with a checkpoint that can be resumed.
 
     The checkpoint is written after everything else that belongs to that step, evaluation and best
-    model included, whatever `save_strategy`, `save_only_model` and `save_total_limit` say.
+    model included, whatever `save_strategy`, `save_only_model` and `save_total_limit` say. A run
+    that is ended for good by what came of that evaluation is not halted. For that it has to be the
+    Trainer's last callback.
 
     Args:
         stop_at: Fraction of the run's optimizer steps, in (0, 1).
@@ -46,31 +48,48 @@ class HaltCallback(TrainerCallback):
         self.stop_at = stop_at
         self.is_halted = False
         self._step = 0
+        self._is_due = self._is_last_look = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Counts the step."""
         self._step = resolve_step(self.stop_at, state.max_steps, name="stop_at")
-        self.is_halted = False
+        self.is_halted = self._is_due = self._is_last_look = False
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Ends the training there, unless something else has ended it for good."""
+        """Ends the loop over steps there; whether the run is over its evaluation may tell."""
         is_over = control.should_training_stop or state.global_step >= state.max_steps
         if state.global_step == self._step and not is_over:
-            self.is_halted = control.should_training_stop = True
+            self._is_due = control.should_epoch_stop = True
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Asks for the checkpoint: this event comes after the step's own evaluation and save."""
-        if not self.is_halted:
+        """Halts it, unless an evaluation is to come: the step's own and its save are over."""
+        is_due, self._is_due = self._is_due, False
+        if not is_due or control.should_training_stop:  # by another, and for good
             return
         if not float(state.epoch or 0.0).is_integer():  # the epoch has not ended, only the loop
             control.should_log = control.should_evaluate = False
-        control.should_save = True
+        if control.should_evaluate:
+            self._is_last_look = True
+        else:
+            self._halt(args, control)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Halts it behind the evaluation at an epoch's end."""
+        is_last, self._is_last_look = self._is_last_look, False
+        if is_last and not control.should_training_stop:
+            self._halt(args, control)
+
+    def _halt(self, args: TrainingArguments, control: TrainerControl) -> None:
+        """Ends the training and asks for the checkpoint."""
+        self.is_halted = control.should_training_stop = control.should_save = True
         args.save_only_model, args.save_total_limit = False, None
         if args.save_strategy == SaveStrategy.BEST:
             # "best" would take `should_save` back after an evaluation that is none (5.4 to 5.23).

@@ -80,10 +80,10 @@ def call_alone(
         return function(*args, **kwargs)
 
 
-def one_thread(threads: int = 1) -> dict[str, str]:
+def one_thread() -> dict[str, str]:
     """Returns the variables of the environment that keep a worker to its share of the cores."""
     return {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",  # the tokenizer warns about every later fork otherwise
     }

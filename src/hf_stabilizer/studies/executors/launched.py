@@ -107,6 +107,11 @@ def launcher_words(launcher: str) -> list[str]:
         hf_stabilizer.errors.ConfigurationError: launcher 'accelrate launch' cannot be started:
         there is no program 'accelrate'; give e.g. "accelerate launch --num_processes 2"
     """
+    if not isinstance(launcher, str):
+        raise ConfigurationError(
+            f"launcher must be a command line in one text, got {launcher!r}; give e.g. "
+            '"accelerate launch --num_processes 2"'
+        )
     try:
         words = shlex.split(launcher)
     except ValueError as error:

@@ -43,13 +43,12 @@ class LocalWorkers(Executor):
     """Runs tasks in worker processes that are started once (spawn, so safe with CUDA).
 
     Args:
-        workers: Number of processes, 1 or more; default: `default_workers()`.
-        threads: Threads of torch in each. One, whatever the number of workers: sums over more
-            threads round differently, and a study's numbers must not depend on who ran it. More
-            threads than cores' share stall the runs.
+        workers: Number of processes, 1 or more; default: `default_workers()`. Each has one thread:
+            sums over more round differently, and a study's numbers must not depend on who ran it.
+            More threads than cores' share stall the runs.
     """
 
-    def __init__(self, workers: int | None = None, *, threads: int = 1):
+    def __init__(self, workers: int | None = None):
         leave_if_imported_by_worker()
         workers = default_workers() if workers is None else workers
         if workers < 1:
@@ -58,7 +57,7 @@ class LocalWorkers(Executor):
         self._tasks: queue.Queue[_Task | None] = queue.Queue()
         self._stopping = False
         self._slots = [
-            _Slot(self._tasks, {**one_thread(threads), **_device(devices, number)}, threads)
+            _Slot(self._tasks, {**one_thread(), **_device(devices, number)})
             for number in range(workers)
         ]
 
@@ -137,8 +136,8 @@ class _Task:
 class _Slot:
     """One process, and the thread that feeds it."""
 
-    def __init__(self, tasks: queue.Queue[_Task | None], environment: dict[str, str], threads: int):
-        self._tasks, self._environment, self._threads = tasks, environment, threads
+    def __init__(self, tasks: queue.Queue[_Task | None], environment: dict[str, str]):
+        self._tasks, self._environment = tasks, environment
         self._pool: ProcessPoolExecutor | None = None
         self._is_up: Future[None] | None = None
         self._processes: list[BaseProcess] = []
@@ -164,7 +163,7 @@ class _Slot:
             max_workers=1,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start_worker,
-            initargs=(self._environment, self._threads),
+            initargs=(self._environment,),
         )
         self._is_up = pool.submit(_do_nothing)
         # They are forgotten by a pool that broke, perhaps before the first task.
@@ -206,8 +205,8 @@ class _Slot:
 
 
 def _exit_code(process: BaseProcess) -> int:
-    """The exit code of a process that has ended, 0 if it cannot be told within ten seconds."""
-    limit = time.monotonic() + 10
+    """The exit code of a process that has ended, 0 if it cannot be told within a minute."""
+    limit = time.monotonic() + 60
     # The pool's own thread waits for it, too; whoever comes second learns the code a moment later.
     while process.exitcode is None and time.monotonic() < limit:
         process.join(timeout=0.1)
@@ -240,7 +239,7 @@ def _device(devices: list[str], number: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {}
 
 
-def _start_worker(environment: dict[str, str], threads: int) -> None:
+def _start_worker(environment: dict[str, str]) -> None:
     """Sets up a worker before torch is imported in it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -252,7 +251,7 @@ def _start_worker(environment: dict[str, str], threads: int) -> None:
     tqdm.set_lock(threading.RLock())
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
 
 
 def _do_nothing() -> None:

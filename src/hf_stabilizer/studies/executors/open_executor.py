@@ -53,7 +53,7 @@ def open_executor(
         Traceback (most recent call last):
             ...
         hf_stabilizer.errors.ConfigurationError: executor must be one of local, ray, dask,
-        in-process, got 'in-proces'; did you mean in-process?
+        in-process, got 'in-proces' (did you mean in-process?)
     """
     check_executor(executor, workers=workers, address=address)
     if isinstance(executor, Executor):
@@ -73,7 +73,7 @@ def check_executor(
         if workers is not None:
             raise ConfigurationError("give an executor or a number of workers, not both")
     else:
-        check_choice(executor or "local", EXECUTORS, name="executor")
+        check_choice("local" if executor is None else executor, EXECUTORS, name="executor")
         _check_installed(executor)
     _check_address(executor, workers, address)
 
@@ -88,6 +88,10 @@ def _check_installed(executor: str | None) -> None:
 
 
 def _check_address(executor: object, workers: int | None, address: str | None) -> None:
+    if address is not None and not isinstance(address, str):
+        raise ConfigurationError(
+            f"address must be that of a cluster, in one text, got {address!r}; e.g. tcp://HOST:8786"
+        )
     if address is not None and executor not in _PACKAGES:
         raise ConfigurationError(
             f"address {address!r} is that of a cluster; give executor 'ray' or 'dask' with it"

@@ -130,7 +130,8 @@ class Place:
 
 def check_path(output_dir: object) -> None:
     """Raises ConfigurationError if this is neither a path nor a URL."""
-    if not isinstance(output_dir, str | Path) or not str(output_dir).strip():
+    is_path = isinstance(output_dir, str | Path) and "\0" not in str(output_dir)
+    if not is_path or not str(output_dir).strip():
         raise ConfigurationError(
             f"output_dir must be the path of a folder, or a URL, got {output_dir!r}"
         )

@@ -9,12 +9,15 @@ from hf_stabilizer.studies.comparison import Comparison
 from hf_stabilizer.studies.figures.canvas import NothingToDrawError, better_side, empty_figure
 from hf_stabilizer.studies.figures.lanes import Kind, Lane, draw_lanes, height_of
 from hf_stabilizer.studies.findings import ablation_effects, paired_differences
+from hf_stabilizer.studies.page.charts import short
 from hf_stabilizer.studies.study import Study
 from hf_stabilizer.studies.verdict import outcome, study_decimals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LONGEST = 34
+"""Letters of the baseline's name below the axes."""
 MARKS = (
     "A dot is a pair of runs with the same seeds, filled where it is better, hollow where it is "
     "worse; the bar is the mean, the band its 95 % interval before correction."
@@ -54,7 +57,8 @@ def plot_paired_differences(study: Study) -> Figure:
         title=f"Difference in {found.metric} from {found.baseline}",
         caption=MARKS + _unpaired(found),
     )
-    axis = better_side(f"{found.metric} minus that of {found.baseline}", found.greater_is_better)
+    against = f"{found.metric} minus that of {short(found.baseline, LONGEST)}"
+    axis = better_side(against, found.greater_is_better)
     draw_lanes(figure.add_subplot(), lanes, axis=axis, zero=0.0)
     return figure
 

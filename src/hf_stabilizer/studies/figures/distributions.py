@@ -157,7 +157,7 @@ def _caption_of_best(found: best_of_runs.BestOfRuns) -> str:
     if stopped:
         text += (
             f" Runs of {', '.join(stopped)} that were stopped early are not in it; those that went "
-            "on were chosen, so the best of them is better than that of runs at random."
+            "on were chosen, so they are better than runs at random."
         )
     return text
 

@@ -157,7 +157,7 @@ def _panel(axes: Axes, study: Study, recipe: str, place: int, halt: int | None) 
         axes.plot(xs, ys, color=shade, linewidth=2.6, marker=marker, zorder=4)
     if halt is not None:
         axes.axvline(halt, color=SOFT, linewidth=1.2, linestyle=(0, (1, 2)))
-        kept = sum(run.status != "stopped" for run in runs)
+        kept = sum(run.status == "finished" or run.steps > halt for run in runs)
         axes.annotate(
             f"step {halt}: {kept} of {len(runs)} go on",
             (halt, 0.02),

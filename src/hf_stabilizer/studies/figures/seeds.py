@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ from hf_stabilizer.studies.figures.canvas import (
     tidy,
 )
 from hf_stabilizer.studies.findings.seed_factors import SeedGrid, find
+from hf_stabilizer.studies.page.sections.heat import seed_labels
 from hf_stabilizer.studies.study import Study
 from hf_stabilizer.studies.verdict import study_decimals
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 FACTORS = {"head": "head seed", "data": "data order", "head x data": "both together"}
 SYMBOLS = {"stopped": "o", "without score": "x", "no run": "_"}
+MOST_LETTERS = 60
+"""Letters for which there is room below the cells."""
 MOST_WRITTEN = 10
 """Seeds on a side up to which each cell tells its score."""
 
@@ -101,8 +105,10 @@ def _cells(axes: Axes, grid: SeedGrid, decimals: int, ends: tuple[float, float])
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, colors=SOFT, length=0)
     tidy(axes, grid="none")
-    axes.set_xticks(range(len(grid.data)), [str(seed) for seed in grid.data])
-    axes.set_yticks(range(len(grid.heads)), [str(seed) for seed in grid.heads])
+    heads, data = ([*seed_labels(seeds).values()] for seeds in (grid.heads, grid.data))
+    every = math.ceil(len(data) * (1 + max(map(len, data))) / MOST_LETTERS)
+    axes.set_xticks(range(0, len(data), every), data[::every])
+    axes.set_yticks(range(len(heads)), heads)
     axes.set(xlabel="data seed", ylabel="head seed")
     axes.set_title(name_of(grid.recipe), loc="left", fontsize=9)
     is_written = max(shape) <= MOST_WRITTEN

@@ -214,7 +214,7 @@ def _stopped(study: Study, recipe: str) -> StoppedRecipe | None:
         return None
     ranked = _ranked(runs, max(cut), study.keep)
     started = max(len(study.seeds), len(runs))
-    done = spent(runs)
+    done = spent(runs, stop_at=study.stop_at)
     saved = len(runs) - done.full_runs
     return StoppedRecipe(
         recipe=recipe,

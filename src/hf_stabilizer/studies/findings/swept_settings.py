@@ -22,6 +22,7 @@ from hf_stabilizer.studies.statistics import (
     RecipeSummary,
     final_score,
     max_t_p_values,
+    pairs_needed,
     summary_rows,
 )
 from hf_stabilizer.studies.study import Study
@@ -69,6 +70,8 @@ class Sweep:
     """The smallest p-value that any pair of values can reach with so many seeds."""
     correction: str
     """How p-values are corrected for all pairs of values."""
+    needed: int = 6
+    """Seeds that can reach p <= .05 at all; on a grid, of each seed that varies."""
 
     @property
     def unset_label_is_left(self) -> bool:
@@ -150,12 +153,30 @@ def words(sweep: Sweep) -> str:
     if sweep.smallest_p > LEVEL:
         return (
             f"{best} has the best mean, and no value can be told from another: with so few runs "
-            f"an exact test cannot reach p <= {LEVEL}, whatever they show; six seeds can."
+            f"an exact test cannot reach p <= {LEVEL}, whatever they show; {_which_can(sweep)}."
         )
     if not sweep.worse:
         return f"{best} has the best mean, and no other value can be told from it (p > {LEVEL})."
     claim = f"{best} has the best mean and is better than {listed(sweep.worse)} (p <= {LEVEL})"
     return f"{claim}; {listed(sweep.open)} cannot be told from it." if sweep.open else f"{claim}."
+
+
+def correction_words(sweep: Sweep) -> str:
+    """Returns how the p-values of a sweep are corrected, and what the verdict does otherwise."""
+    count = sum(value.summary.mean is not None for value in sweep.values)
+    pairs = count * (count - 1) // 2
+    said = (
+        f"p: exact over the seeds, corrected for all {pairs} pairs of values ({sweep.correction}), "
+        "for the best was chosen after all were seen."
+    )
+    if sweep.correction == "Bonferroni":
+        return said
+    return f"{said} The verdict's own correction, Holm's, may need more seeds for the same claim."
+
+
+def _which_can(sweep: Sweep) -> str:
+    is_grid = any(one.against_best and one.against_best.grid for one in sweep.values)
+    return f"{sweep.needed} of each seed can" if is_grid else f"{sweep.needed} seeds can"
 
 
 def listed(values: Iterable[SweptValue]) -> str:
@@ -220,6 +241,7 @@ def _sweep(
         unset=summary_rows(study.runs, left[:1])[0] if left else None,
         smallest_p=_smallest(compared.values(), len(scored)),
         correction="Bonferroni" if _needs_bonferroni(compared.values()) else "step-down max T",
+        needed=_needed(compared.values(), len(scored)),
     )
 
 
@@ -252,6 +274,12 @@ def _smallest(compared: Iterable[Comparison], values: int) -> float:
     least = min((one.smallest_p for one in found), default=1.0)
     pairs = values * (values - 1) // 2
     return min(1.0, least * (pairs if _needs_bonferroni(found) else 1))
+
+
+def _needed(compared: Iterable[Comparison], values: int) -> int:
+    """The fewest seeds with which a pair of values can reach the level."""
+    is_grid = any(one.grid for one in compared)  # max T costs nothing, however many pairs there are
+    return pairs_needed(comparisons=values * (values - 1) // 2 if is_grid else 1)
 
 
 def _needs_bonferroni(compared: Iterable[Comparison]) -> bool:

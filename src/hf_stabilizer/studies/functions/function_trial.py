@@ -27,6 +27,7 @@ from hf_stabilizer.errors import ConfigurationError, LayerDiscoveryError
 from hf_stabilizer.evaluation import EvaluationsPerEpochCallback
 from hf_stabilizer.run import ON_TRIAL, heed
 from hf_stabilizer.silent_mistakes import Finding, preflight
+from hf_stabilizer.studies.by_itself import by_itself
 from hf_stabilizer.studies.functions.deciding import Decision, decide
 from hf_stabilizer.studies.functions.plugged_in import (
     check_arguments_used,
@@ -63,7 +64,7 @@ def try_out(configuration: Configuration, function: TrainerSource) -> Trial:
     Raises:
         ConfigurationError: The function raises, or what it returns cannot be studied.
     """
-    with quietly(), TemporaryDirectory() as folder:
+    with by_itself(), quietly(), TemporaryDirectory() as folder:
         args = arguments_of(configuration.with_values(**ON_TRIAL), Path(folder))
         skip_fitting(args)
         handed = args.metric_for_best_model

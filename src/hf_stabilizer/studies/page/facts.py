@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hf_stabilizer.studies import formats
 from hf_stabilizer.studies.comparison import Comparison
 from hf_stabilizer.studies.statistics import RecipeSummary, cost, spent
-from hf_stabilizer.studies.verdict import focus, study_decimals
+from hf_stabilizer.studies.verdict import focus, study_decimals, times
 
 if TYPE_CHECKING:
     from hf_stabilizer.studies.study import Study
@@ -54,7 +54,7 @@ def facts_of(
         return [*_facts_of_one(alone, study.metric, decimals), *tail, Fact("Cost", total, "in all")]
     chosen = focus(found)
     before, after = seconds[chosen.baseline], seconds[chosen.candidate]
-    ratio = f"{after / before:.1f} {TIMES}" if before and after else "-"
+    ratio = f"{times(after / before)} {TIMES}" if before and after else "-"
     note = f"{formats.duration(before)}{ARROW}{formats.duration(after)} a run"
     price = Fact("At which cost", ratio, f"{note}, {total} in all")
     return [*_facts_of_pair(chosen, study.metric, decimals), *tail, price]
@@ -76,7 +76,8 @@ def early_stopping_fact(study: Study) -> Fact | None:
     """
     if study.stop_at is None or study.keep is None or not study.runs:
         return None
-    used = [spent(runs) for recipe in study.recipes if (runs := study.of(recipe))]
+    of_each = (study.of(recipe) for recipe in study.recipes)
+    used = [spent(runs, stop_at=study.stop_at) for runs in of_each if runs]
     paid, asked = sum(one.full_runs for one in used), len(study.runs)
     started = len(study.seeds) or max(len(study.of(recipe)) for recipe in study.recipes)
     each = " a recipe" if len(study.recipes) > 1 else ""
@@ -97,7 +98,11 @@ def _facts_of_one(rows: Sequence[RecipeSummary], metric: str, decimals: int) -> 
         fact
         for row in rows
         for fact in (
-            Fact("Mean", formats.number(row.mean, decimals), f"{metric}, {row.scored} runs"),
+            Fact(
+                "Mean",
+                formats.number(row.mean, decimals),
+                f"{metric}, {row.scored} run{'' if row.scored == 1 else 's'}",
+            ),
             Fact("Spread", formats.number(row.std, decimals), "standard deviation"),
             Fact("Worst run", formats.number(row.worst, decimals), metric),
         )
@@ -134,7 +139,8 @@ def _failed_note(rows: Sequence[RecipeSummary]) -> str:
     counts = [f"{row.recipe} {row.failed}" for row in rows if row.failed]
     stopped, lost = sum(row.stopped for row in rows), sum(row.lost_when_stopped for row in rows)
     if not stopped:
-        return ", ".join(counts) or "every run ended well"
+        none = "every run ended well" if any(row.runs for row in rows) else "no run is over"
+        return ", ".join(counts) or none
     had = f", {lost} of them collapsed by then" if lost else ""
     counts = counts or ["every run that went on ended well"]
     return ", ".join([*counts, f"{stopped} stopped early do not count{had}"])

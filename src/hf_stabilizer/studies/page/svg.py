@@ -6,9 +6,13 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 from markupsafe import Markup, escape
+
+LONGEST_TICK = 7
+"""Letters of a number beside an axis for which there is room."""
 
 
 @dataclass(frozen=True)
@@ -70,35 +74,59 @@ def scale_over(values: Iterable[float], start: float, end: float) -> Scale:
     reach = 10 * (third - first) or math.inf
     near = [value for value in known if first - reach <= value <= third + reach]
     low, high = min(near), max(near)
+    if high - low <= 1e-12 * max(abs(low), abs(high)):  # what rounding makes is no spread
+        low = high
     room = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
     return Scale(low - room, high + room, start, end)
 
 
-def tick_decimals(ticks: Sequence[float]) -> int:
-    """Returns the decimals that write every tick exactly."""
-    return max((len(f"{tick:.10f}".rstrip("0").partition(".")[2]) for tick in ticks), default=0)
+def tick_words(ticks: Sequence[float]) -> list[str]:
+    """Returns ticks as they are written, with as many decimals as tell all of them exactly.
+
+    Where that would be longer than there is room for, they are written with powers of ten.
+
+    Example:
+        >>> tick_words([0.5, 0.75, 1.0]), tick_words([0.0, 2e-10]), tick_words([98e7, 1e9, 102e7])
+        (['0.50', '0.75', '1.00'], ['0', '2e-10'], ['9.8e8', '1e9', '1.02e9'])
+    """
+    decimals = max((_decimals(tick) for tick in ticks), default=0)
+    plain = [f"{tick:.{decimals}f}" for tick in ticks]
+    if all(len(word.lstrip("-")) <= LONGEST_TICK for word in plain):
+        return plain
+    return [re.sub(r"e([+-])0*", lambda sign: f"e{sign[1].strip('+')}", _short(t)) for t in ticks]
+
+
+def _decimals(tick: float) -> int:
+    exponent = Decimal(f"{tick:.12g}").normalize().as_tuple().exponent
+    return max(0, -int(exponent))
+
+
+def _short(tick: float) -> str:
+    """With powers of ten and no more digits than the tick has."""
+    if tick == 0:
+        return "0"
+    digits = next(n for n in range(13) if math.isclose(float(f"{tick:.{n}e}"), tick, rel_tol=1e-9))
+    return f"{tick:.{digits}e}"
 
 
 def vertical_grid(x: Scale, top: float, bottom: float) -> Iterator[Markup]:
     """Yields a line and a number for each tick of a scale that runs to the right."""
-    decimals = tick_decimals(x.ticks)
-    for tick in x.ticks:
+    for tick, written in zip(x.ticks, tick_words(x.ticks), strict=True):
         yield element("line", cls="grid", x1=x(tick), x2=x(tick), y1=top, y2=bottom)
-        yield text(f"{tick:.{decimals}f}", x(tick), bottom + 20, cls="tick middle")
+        yield text(written, x(tick), bottom + 20, cls="tick middle")
 
 
 def horizontal_grid(y: Scale, left: float, right: float) -> Iterator[Markup]:
     """Yields a line and a number for each tick of a scale that runs upwards."""
-    decimals = tick_decimals(y.ticks)
-    for tick in y.ticks:
+    for tick, written in zip(y.ticks, tick_words(y.ticks), strict=True):
         yield element("line", cls="grid", x1=left, x2=right, y1=y(tick), y2=y(tick))
-        yield text(f"{tick:.{decimals}f}", left - 6, y(tick) + 4, cls="tick end")
+        yield text(written, left - 6, y(tick) + 4, cls="tick end")
 
 
 def text(content: str, x: float, y: float, *, cls: str) -> Markup:
     """Returns a line of text; a number gets a true minus sign."""
     written = content
-    if re.fullmatch(r"-[\d.]+", content):
+    if re.fullmatch(r"-?[\d.]+(e-?\d+)?", content):
         written = content.replace("-", "\N{MINUS SIGN}")
     return element("text", written, cls=cls, x=x, y=y)
 

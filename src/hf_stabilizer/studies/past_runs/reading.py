@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hf_stabilizer.errors import ConfigurationError, StudyError, did_you_mean
+from hf_stabilizer.errors import ConfigurationError, StudyError, check_kind, did_you_mean
 from hf_stabilizer.records import Run, read_run
 from hf_stabilizer.studies.past_runs import trainer_folder
 from hf_stabilizer.studies.past_runs.folder_names import (
@@ -93,7 +93,10 @@ def read_runs(
         >>> [(run.recipe, run.seeds, run.score) for run in study.runs]
         [('plain', {'seed': 1}, 0.7), ('plain', {'seed': 2}, 0.9)]
     """
-    roots = [Path(folders)] if isinstance(folders, (str, os.PathLike)) else [*map(Path, folders)]
+    roots = folders_of(folders)
+    check_kind(metric, str, "the name of a metric", name="metric")
+    check_kind(greater_is_better, bool, "True or False", name="greater_is_better")
+    check_kind(recipe, Mapping, "a mapping from globs to names", name="recipe")
     if not roots:
         raise ConfigurationError(
             "folders is empty; name one folder or more of studies or runs, or one above them"
@@ -115,6 +118,25 @@ def read_runs(
     order = tuple(dict.fromkeys(names))
     study = _study(roots, _told_apart(runs), order, metric, greater_is_better)
     return study if asked is None else _as_asked(study, asked)
+
+
+def folders_of(folders: object) -> list[Path]:
+    """Returns one folder, or each of several, as paths.
+
+    Raises:
+        ConfigurationError: Something else was given.
+
+    Example:
+        >>> folders_of("runs") == folders_of(["runs"]) == [Path("runs")]
+        True
+    """
+    is_one = isinstance(folders, str | bytes | os.PathLike) or not isinstance(folders, Iterable)
+    paths = []
+    for folder in [folders] if is_one else folders:  # type: ignore[attr-defined]  # it is several
+        if not isinstance(folder, str | os.PathLike):
+            raise ConfigurationError(f"folders must be paths of folders, got {folder!r}")
+        paths.append(Path(folder))
+    return paths
 
 
 def deciding_metric(

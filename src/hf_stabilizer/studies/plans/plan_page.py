@@ -114,9 +114,13 @@ def _settings(found: StudyPlan) -> Section:
     )
     return Section(
         anchor="settings",
-        title=f"With {plan.budget:g} full runs",
+        title=f"With {plan.budget:g} full run{'' if plan.budget == 1 else 's'}",
         lead=f"Expected {found.metric} of the run that is chosen in the end; the gain is over "
-        f"{plan.plain.settings.runs} runs that all go to the end.",
+        + (
+            "one run that goes to the end."
+            if plan.plain.settings.runs == 1
+            else f"{plan.plain.settings.runs} runs that all go to the end."
+        ),
         body=body,
         records=tuple(_record(option) for option in plan.options),
     )

@@ -172,12 +172,13 @@ def advice_parts(found: StudyPlan) -> tuple[str, str]:
     """Returns that sentence in two parts: what to do, and what it brings."""
     plan, metric, decimals = found.plan, found.metric, found.decimals
     best, whole = plan.recommended, plan.plain
-    budget = f"With a budget of {plan.budget:g} full runs"
+    budget = f"With a budget of {plan.budget:g} full run{'' if plan.budget == 1 else 's'}"
     plain = formats.number(whole.expected, decimals)
     if best.settings.stop_at == 1:
         return (
             f"{budget} run {whole.settings.runs} to the end:",
-            f"no way of stopping early has a better expected {metric} than their {plain}.",
+            f"no way of stopping early has a better expected {metric} than "
+            f"{'its' if whole.settings.runs == 1 else 'their'} {plain}.",
         )
     looks = "" if found.is_sure else "this looks best: "
     error = ""
@@ -186,7 +187,8 @@ def advice_parts(found: StudyPlan) -> tuple[str, str]:
     return (
         f"{budget} {looks}{in_words(best.settings)}:",
         f"an expected {metric} of {formats.number(best.expected, decimals)} against {plain} with "
-        f"{whole.settings.runs} runs to the end ({_change(best, found)}, {_ends(best, found)}"
+        f"{whole.settings.runs} run{'' if whole.settings.runs == 1 else 's'} to the end "
+        f"({_change(best, found)}, {_ends(best, found)}"
         f"{error}).",
     )
 
@@ -203,9 +205,11 @@ def _cautions(found: StudyPlan) -> Iterator[str]:
     if stops and not plan.is_sure:
         yield _unsure(plan)
     if plan.runs < FEW:
+        count = len(plan.options)
+        chosen = f"the best of {count} settings looks better than it is; " if count > 1 else ""
         yield (
-            f"{plan.runs} finished runs are few: the best of {len(plan.options)} settings looks "
-            f"better than it is; from {FEW} runs on this is more than a hint."
+            f"{plan.runs} finished runs are few: {chosen}from {FEW} runs on this is more than a "
+            "hint."
         )
     if best.settings.runs > plan.runs:
         yield (
@@ -217,18 +221,20 @@ def _cautions(found: StudyPlan) -> Iterator[str]:
             f"It is the best setting in {percent(best.best_share)} of the resamples; others do "
             "about as well, so round numbers near it are as good."
         )
+    left, are = ("1 run", "is") if plan.left_out == 1 else (f"{plan.left_out} runs", "are")
     if found.of_survivors:
+        were, their = ("was", "its") if plan.left_out == 1 else ("were", "their")
         yield (
-            f"{plan.left_out} runs that were stopped early are left out, as their end is not "
-            "known; the others are the best of them, so these scores are too high and what a stop "
-            "loses cannot be seen: plan from runs that all went to the end."
+            f"{left} that {were} stopped early {are} left out, as {their} end is not known; the "
+            "others are the best of them, so these scores are too high and what a stop loses "
+            "cannot be seen: plan from runs that all went to the end."
         )
     elif plan.left_out:
-        yield f"{plan.left_out} runs are left out: stopped early, or without a test score."
+        yield f"{left} {are} left out: stopped early, or without a test score."
 
 
 def _unsure(plan: Plan) -> str:
-    needed = plan.runs_needed
+    needed = plan.runs_needed and max(plan.runs + 1, plan.runs_needed)
     told = f"These {plan.runs} runs are too few to tell it from running all to the end"
     if needed is not None and needed <= 50 * plan.runs:
         told += f" (about {needed} could, if the gain is what it seems)"

@@ -17,8 +17,11 @@ from typing import Any
 import numpy as np
 
 from hf_stabilizer.studies.kept_weights import SCORED, trained_on
+from hf_stabilizer.studies.past_runs.reading import folders_of
 from hf_stabilizer.studies.runs_compared.gathering import ComparedRun, gather_runs
-from hf_stabilizer.studies.statistics import sample_std, sign_flip_p_value
+from hf_stabilizer.studies.statistics import sample_std, shared_seeds, sign_flip_p_value
+
+Seeds = tuple[tuple[str, int], ...]
 
 DEFAULT = "(default)"
 """Stands for a setting that a run leaves as it is."""
@@ -60,6 +63,9 @@ class Effect:
     """The values that it is compared with; None for those themselves."""
     differences: tuple[float, ...]
     """Score minus that of the matched run with the other value; empty where nothing matches."""
+    units: tuple[float, ...]
+    """Independent ones among them: the mean of those under the same seeds, and where seeds are
+    shared, as on a grid, its units (`statistics.shared_seeds`)."""
 
     @property
     def mean(self) -> float:
@@ -73,8 +79,8 @@ class Effect:
 
     @property
     def p_value(self) -> float | None:
-        """Of the exact paired test, uncorrected; None below two matched runs."""
-        return sign_flip_p_value(self.differences) if len(self.differences) > 1 else None
+        """Of the exact paired test over the units, uncorrected; None below two of them."""
+        return sign_flip_p_value(self.units) if len(self.units) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -103,14 +109,17 @@ class RunComparison:
             )
         if count["best"] and count["last"]:
             found.append(
-                f"{count['best']} runs kept the best weights of several looks at the validation "
+                f"{_runs(count['best'])} kept the best weights of several looks at the validation "
                 f"rows, whose score is a little too good, and {count['last']} the last ones: that "
                 "alone makes a difference"
             )
         if late := sum(run.scored_on == "last" and trained_on(run.run) for run in self.runs):
             found.append(
-                f"{late} runs were trained on after their last evaluation: their scores are not "
-                "of the very weights that they kept"
+                "1 run was trained on after its last evaluation: its score is not of the very "
+                "weights that it kept"
+                if late == 1
+                else f"{late} runs were trained on after their last evaluation: their scores are "
+                "not of the very weights that they kept"
             )
         return tuple(found)
 
@@ -160,7 +169,9 @@ class RunComparison:
                 value,
                 tuple(run.score for run in having[value]),
                 None if value == first else first,
-                () if value == first else self._matched(factor, having[first], having[value]),
+                *_differences(
+                    [] if value == first else self._matched(factor, having[first], having[value])
+                ),
             )
             for value in sorted(values, key=lambda value: value != first)
         )
@@ -181,14 +192,16 @@ class RunComparison:
 
     def _matched(
         self, factor: Sequence[str], first: Sequence[ComparedRun], second: Sequence[ComparedRun]
-    ) -> tuple[float, ...]:
+    ) -> list[tuple[Seeds, float]]:
+        """The seeds of each matched run, and its score minus that of the other."""
         others = [name for name in self.differing if name not in (*factor, *NAMES)]
 
         def key(run: ComparedRun) -> tuple[object, ...]:
             return (self.values(run, others), run.seeds)
 
         partners = {key(run): run for run in first if run.seeds}
-        return tuple(run.score - partners[key(run)].score for run in second if key(run) in partners)
+        known = [run for run in second if key(run) in partners]
+        return [(run.seeds, run.score - partners[key(run)].score) for run in known]
 
 
 def compare_runs(
@@ -224,14 +237,29 @@ def compare_runs(
         >>> found.factors, round(found.effects(["learning_rate"])[1].differences[0], 1)
         ((('learning_rate',),), 0.1)
     """
-    if isinstance(folders, (str, os.PathLike)):
-        folders = [folders]
     runs, metric, greater_is_better, left = gather_runs(
-        folders, metric=metric, greater_is_better=greater_is_better
+        folders_of(folders), metric=metric, greater_is_better=greater_is_better
     )
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     differing = [key for key in keys if len({run.settings.get(key, DEFAULT) for run in runs}) > 1]
     return RunComparison(runs, metric, greater_is_better, tuple(differing), left)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
+
+
+def _differences(
+    matched: Sequence[tuple[Seeds, float]],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """All differences, and the independent ones among them."""
+    under: dict[Seeds, list[float]] = {}
+    for seeds, difference in matched:
+        under.setdefault(seeds, []).append(difference)
+    means = [float(np.mean(some)) for some in under.values()]
+    grid = shared_seeds([dict(seeds) for seeds in under]) if under else None
+    units = means if grid is None else grid.of(means)
+    return tuple(difference for _, difference in matched), tuple(units)
 
 
 def _order(values: tuple[str, ...]) -> list[tuple[int, float, str]]:

@@ -55,7 +55,7 @@ def _lead(found: RunComparison) -> str:
     return (
         f"Settings that differ: {'; '.join(map(name_of, found.factors))}. Dots are runs, lines "
         "their means. Means over all runs mix what else differs; each table below a chart compares "
-        "runs that are equal in everything else and in their seeds, p uncorrected."
+        "runs that are equal in everything else and in their seeds; p counts seeds, uncorrected."
     )
 
 

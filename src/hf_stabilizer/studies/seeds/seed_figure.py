@@ -49,7 +49,7 @@ def plot_seeds(effects: Sequence[SeedEffects]) -> Figure:
     if not drawn:
         raise StudyError(
             "there is no grid of seeds to draw: two seeds must vary, and not together; run "
-            "`hf-stabilizer study ... --head-seeds 5 --data-seeds 5`"
+            "`hf-stabilizer study ... --head-seeds 6 --data-seeds 6`"
         )
     figure = Figure(figsize=(13, 3.8 * len(drawn)), layout="constrained")
     rows = figure.subplots(len(drawn), 3, squeeze=False)

@@ -186,6 +186,7 @@ def print_seeds(story: SeedStory, console: Console) -> None:
 def _title(one: SeedEffects) -> str:
     direction = "greater" if one.greater_is_better else "smaller"
     grid = " x ".join(f"{count} {one.words[name]}" for name, count in one.varied.items())
+    grid = grid.removesuffix(" seed")  # a script's one seed is called so
     where = f" in {grid} seeds" if grid and not one.vary_together else ""
     return (
         f"{one.data_set}, recipe {one.recipe}: {runs_counted(len(one.runs))}{where}; {one.metric}, "

@@ -13,7 +13,7 @@ from hf_stabilizer.studies.seeds.seed_effects import SeedEffects
 from hf_stabilizer.studies.statistics import RankAgreement, SeedMean, final_score
 from hf_stabilizer.studies.verdict import LEVEL
 
-GRID = "run a grid: `hf-stabilizer study ... --head-seeds 5 --data-seeds 5`"
+GRID = "run a grid: `hf-stabilizer study ... --head-seeds 6 --data-seeds 6`"
 
 
 def sentences(one: SeedEffects) -> list[str]:

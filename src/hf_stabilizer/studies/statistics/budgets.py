@@ -8,7 +8,7 @@ t runs go to the fraction f of their s steps, the best p go on to the end.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hf_stabilizer.errors import ConfigurationError, check_whole
@@ -133,10 +133,11 @@ def startable(budget: float, stop_at: float, keep: int) -> int:
     return math.floor((budget - keep * (1 - stop_at)) / stop_at + 1e-9)
 
 
-def spent(runs: Iterable[Run]) -> Spent:
+def spent(runs: Iterable[Run], *, stop_at: float | None = None) -> Spent:
     """Returns what the runs of one recipe have cost, and what stopping some of them saved.
 
-    A whole run is as long as the longest among them.
+    A whole run is as long as the longest among them; where some were stopped and none has finished,
+    as long as the step of the stop over the fraction `stop_at`, if that is given.
 
     Example:
         >>> whole = Run("plain", {}, "finished", steps=40, seconds=9.0)
@@ -145,16 +146,23 @@ def spent(runs: Iterable[Run]) -> Spent:
         Spent(steps=60, seconds=13.0, full_runs=1.5, saved=0.5)
     """
     everything = list(runs)
-    steps, longest = (
-        sum(run.steps for run in everything),
-        max((r.steps for r in everything), default=0),
-    )
+    steps = sum(run.steps for run in everything)
+    longest = _whole_steps(everything, stop_at)
     return Spent(
         steps=steps,
         seconds=float(sum(run.seconds for run in everything)),
         full_runs=steps / longest if longest else 0.0,
         saved=1 - steps / (longest * len(everything)) if longest else 0.0,
     )
+
+
+def _whole_steps(runs: Sequence[Run], stop_at: float | None) -> int:
+    """Steps of a whole run."""
+    longest = max((run.steps for run in runs), default=0)
+    cut = [run.steps for run in runs if run.status == "stopped"]
+    if stop_at is None or not cut or any(run.status == "finished" for run in runs):
+        return longest
+    return max(longest, round(max(cut) / stop_at))
 
 
 def check_budget(budget: float) -> None:

@@ -85,8 +85,12 @@ def curves_of(
             f"none of the {len(everything)} runs went to its end with a test score, so a plan "
             "cannot count those; leave on_test out"
         )
-    points = [score_curve(run) for run in usable]
     whole = max((_length(run) for run in usable), default=0)
+    # A run that tells no step, as one of which results alone are left, was looked at at its end.
+    points = [
+        score_curve(run) if _length(run) else [(whole, score) for _, score in score_curve(run)]
+        for run in usable
+    ]
     chosen = _fractions(points, whole) if fractions is None else sorted(set(fractions))
     for fraction in chosen:
         check_share(fraction, name="fractions")

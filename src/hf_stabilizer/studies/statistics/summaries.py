@@ -57,7 +57,8 @@ class RecipeSummary:
     """Runs that raised or collapsed; a collapsed run keeps its score."""
     failed_rate: float
     """Share of failed runs among those that ended, `failed / ended`, in [0, 1]; where runs were
-    stopped early those that went on were chosen, so it is not that of runs at random."""
+    stopped early it is not that of runs at random: those that went on were chosen, and those that
+    failed before the stop count where sound stopped ones do not, so it may be too high."""
     failed_interval: Interval
     """95 % Wilson interval of that share."""
     stopped: int

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hf_stabilizer.errors import ConfigurationError
+from hf_stabilizer.errors import ConfigurationError, check_kind
 from hf_stabilizer.recipes import load_recipe
 
 # Any in this module: whatever YAML can say.
@@ -41,6 +41,12 @@ def sweep(
         {'reinit_layers=0': {'averaging': 'swa', 'reinit_layers': 0},
         'reinit_layers=2': {'averaging': 'swa', 'reinit_layers': 2}}
     """
+    check_kind(key, str, "a configuration key", name="key")
+    check_kind(base, (str, Mapping), "a recipe's name or settings", name="base")
+    if not isinstance(values, Iterable):
+        raise ConfigurationError(
+            f"the sweep of {key} must have a list of values, got {values!r}; write [{values!r}]"
+        )
     values = [values] if isinstance(values, str) else list(values)
     if not values:
         raise ConfigurationError(f"the sweep of {key} has no values; give one or more")

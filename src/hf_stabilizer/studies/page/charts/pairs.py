@@ -33,7 +33,8 @@ def pairs_chart(comparison: Comparison, *, metric: str, place: int) -> Markup:
     parts.append(text(short(comparison.baseline, 18), LEFT, height - 8, cls="name middle"))
     parts.append(text(short(comparison.candidate, 18), RIGHT, height - 8, cls="name middle"))
     title = f"{metric} by seeds: {comparison.baseline} and {comparison.candidate}"
-    about = f"{len(comparison.pairs)} pairs of runs with the same seeds, one line each"
+    pairs = "pair" if len(comparison.pairs) == 1 else "pairs"
+    about = f"{len(comparison.pairs)} {pairs} of runs with the same seeds, one line each"
     return drawing(f"pairs-{place}", width, height, title, about, parts)
 
 

@@ -33,7 +33,7 @@ from hf_stabilizer.studies.page.svg import (
     horizontal_grid,
     round_ticks,
     text,
-    tick_decimals,
+    tick_words,
 )
 from hf_stabilizer.studies.study import Study
 
@@ -101,8 +101,7 @@ def _figure(one: RecipeAgreement, place: int) -> Markup:
     parts = [*horizontal_grid(y, x.start, x.end), text("rows", 46, 8, cls="axis end")]
     parts += [_bar(low, high, count, x, y, is_classes) for low, high, count in one.histogram]
     ticks = round_ticks(x.low, x.high, about=4)
-    for tick in ticks:
-        written = f"{tick:.{tick_decimals(ticks)}f}"
+    for tick, written in zip(ticks, tick_words(ticks), strict=True):
         parts.append(text(written, x(tick), HEIGHT - 26, cls="tick middle"))
     parts.append(text(axis, (x.start + x.end) / 2, HEIGHT - 6, cls="axis middle"))
     end = "rightmost" if is_classes else "leftmost"

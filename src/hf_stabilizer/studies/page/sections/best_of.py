@@ -15,6 +15,7 @@ from hf_stabilizer.studies.page.sections.markup import (
     between,
     figure,
     folded,
+    narrow_where_shared,
     panels,
     remark,
     table,
@@ -187,14 +188,9 @@ def _remarks(found: BestOfRuns, decimals: int) -> Iterator[Markup]:
     if chosen:
         yield remark(
             f"Runs of {', '.join(chosen)} were stopped early and are not in it. Those that went on "
-            "were chosen by their scores on the way, so the best of k of them is better than that "
-            "of k runs at random."
+            "were chosen by their scores on the way, so they are better than runs at random."
         )
     left = [(one.recipe, one.every_look.left_out - one.stopped) for one in found.recipes]
     if told := ", ".join(f"{count} of {recipe}" for recipe, count in left if count):
-        yield remark(f"Runs left out, never evaluated: {told}.")
-    if any(one.shares_seeds for one in found.recipes):
-        yield remark(
-            "Runs share head seeds or data seeds here, so fewer are independent than are there, "
-            "and the bands are too narrow."
-        )
+        yield remark(f"Runs left out, without a validation score: {told}.")
+    yield from narrow_where_shared(any(one.shares_seeds for one in found.recipes), "the bands")

@@ -12,12 +12,14 @@ from hf_stabilizer.studies.findings.chosen_by_validation import (
     ChosenOfRecipe,
     find,
 )
+from hf_stabilizer.studies.findings.seed_factors import share_seeds
 from hf_stabilizer.studies.page.section import Section
 from hf_stabilizer.studies.page.sections.lines import Line, few_counts, lines_chart
 from hf_stabilizer.studies.page.sections.markup import (
     Cell,
     between,
     figure,
+    narrow_where_shared,
     number,
     panels,
     remark,
@@ -57,6 +59,10 @@ def section(study: Study) -> Section | None:
                 panels(figures),
                 table("Chosen by validation", HEADS, rows),
                 *_remarks(found, decimals),
+                *narrow_where_shared(
+                    any(share_seeds(study.of(one.recipe)) for one in found.recipes),
+                    "the intervals",
+                ),
             ]
         ),
         records=tuple(found.records()),
@@ -136,8 +142,9 @@ def _remarks(found: ChosenByValidation, decimals: int) -> Iterator[Markup]:
         if one.optimism.within_run is not None
     ]
     yield remark(
-        "A single run is better on validation than on test rows, for its best look was chosen "
-        f"there, or the rows are easier; on average: {', '.join(within)}."
+        "Validation less test score of a single run, on average, positive is too good: "
+        f"{', '.join(within)}. Its best look was chosen there, and those rows may be easier, or "
+        "harder."
     )
     left = [(one.recipe, one.optimism.left_out) for one in found.recipes]
     if told := ", ".join(f"{count} of {recipe}" for recipe, count in left if count):

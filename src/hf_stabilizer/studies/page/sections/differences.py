@@ -14,7 +14,7 @@ from hf_stabilizer.studies.findings.paired_differences import (
     PairedDifferences,
     find,
 )
-from hf_stabilizer.studies.page.charts import key_of, seeds_text
+from hf_stabilizer.studies.page.charts import key_of, seeds_text, short
 from hf_stabilizer.studies.page.section import Section
 from hf_stabilizer.studies.page.sections.lanes import Lane, Mark, lanes_chart
 from hf_stabilizer.studies.page.sections.markup import (
@@ -31,6 +31,8 @@ from hf_stabilizer.studies.page.sections.markup import (
 from hf_stabilizer.studies.study import Study
 from hf_stabilizer.studies.verdict import LEVEL, study_decimals
 
+LONGEST = 20
+"""Letters of the baseline's name below the drawing."""
 OUTCOMES = {"better": "better", "worse": "worse", "open": "open"}
 HEADS = (
     "Recipe",
@@ -55,7 +57,8 @@ def section(study: Study) -> Section | None:
         _lane(one, decimals, study.recipes.index(one.comparison.candidate))
         for one in found.candidates
     ]
-    axis = direction(f"{found.metric} minus that of {found.baseline}", found.greater_is_better)
+    against = f"{found.metric} minus that of {short(found.baseline, LONGEST)}"
+    axis = direction(against, found.greater_is_better)
     title = f"{found.metric} of each recipe minus that of {found.baseline}"
     chart = lanes_chart("differences", lanes, title=title, axis=axis, zero=0.0)
     caption = (

@@ -14,6 +14,7 @@ from hf_stabilizer.studies.findings.early_stopping import (
     StoppedRecipe,
     find,
 )
+from hf_stabilizer.studies.findings.seed_factors import share_seeds
 from hf_stabilizer.studies.page.charts import run_key, which_run
 from hf_stabilizer.studies.page.section import Section
 from hf_stabilizer.studies.page.sections.lanes import Lane, Mark, lanes_chart
@@ -24,6 +25,7 @@ from hf_stabilizer.studies.page.sections.markup import (
     direction,
     figure,
     folded,
+    narrow_where_shared,
     number,
     panels,
     percent,
@@ -67,7 +69,9 @@ def section(study: Study) -> Section | None:
         return None
     decimals = study_decimals(study)
     places = {recipe: place for place, recipe in enumerate(study.recipes)}
-    parts = _stopped(found, places, decimals) if found.stopped else _rankings(found, places)
+    parts = list(_stopped(found, places, decimals) if found.stopped else _rankings(found, places))
+    shared = any(share_seeds(study.of(one.recipe)) for one in found.rankings)
+    parts += narrow_where_shared(shared and not found.stopped, "the bands")
     return Section(
         anchor="early",
         title="Stopping early" if found.stopped else "Could runs be stopped early?",
@@ -82,9 +86,12 @@ def _lead_of_stopped(found: EarlyStopping) -> str:
     seconds = sum(one.saved_seconds for one in found.stopped)
     runs = sum(len(one.ranked) for one in found.stopped)
     time = f", about {formats.duration(seconds)}" if seconds else ""
+    gone = sum(ranked.fate == "failed before" for one in found.stopped for ranked in one.ranked)
+    but = f" but {gone} that failed before" if gone else ""
     return (
-        f"All runs went to {100 * (found.stop_at or 0):g} % of training, the best {found.keep} of "
-        f"each recipe to the end: {saved:.1f} of {runs} full runs were saved{time}. What the "
+        f"All runs{but} went to {100 * (found.stop_at or 0):g} % of training, the best "
+        f"{found.keep} of each recipe on from there: {saved:.1f} of {runs} full runs were "
+        f"saved{time}. What the "
         "stopped ones would have reached is not known, so one that would have won may be among "
         "them, most likely near the cut."
     )
@@ -92,7 +99,7 @@ def _lead_of_stopped(found: EarlyStopping) -> str:
 
 def _lead_of_rankings(found: EarlyStopping) -> str:
     return (
-        f"Every run went to its end, so it can be seen how well the ranking by the best "
+        f"No run was stopped early, so it can be seen how well the ranking by the best "
         f"{found.metric} so far foretells the last ranking. Where the line is high and flat, "
         "stopping the worst runs there loses little; bands are 95 % intervals over resampled runs."
     )

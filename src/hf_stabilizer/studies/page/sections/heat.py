@@ -1,8 +1,9 @@
-"""How does a grid of seeds look? One cell for each head seed and data seed, darker is better."""
+"""How does a grid of seeds look? One cell for each head and data seed, coloured by its score."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -18,6 +19,25 @@ WIDTH = 640.0
 LEFT, TOP, RIGHT = 56.0, 40.0, 60.0
 WRITTEN_FROM = 34.0
 """Width of a cell in which its score can be written."""
+LONGEST_SEED = 5
+"""Digits of a seed for which there is room beside the grid."""
+LETTER, NARROW_LETTER = 6.5, 12.5
+"""Width of a digit, and that on a narrow screen."""
+
+
+def seed_labels(seeds: Iterable[int]) -> dict[int, str]:
+    """Returns what seeds are called where there is little room: long ones by their last digits.
+
+    Example:
+        >>> seed_labels([1, 42]), seed_labels([7, 4294967289, 4294967290])
+        ({1: '1', 42: '42'}, {7: '7', 4294967289: '\u2026289', 4294967290: '\u2026290'})
+    """
+    full = {seed: str(seed) for seed in seeds}
+    for kept in range(3, LONGEST_SEED):
+        cut = {s: w if len(w) <= LONGEST_SEED else f"\u2026{w[-kept:]}" for s, w in full.items()}
+        if len(set(cut.values())) == len(full):
+            return cut
+    return full
 
 
 def heat_map(
@@ -38,9 +58,10 @@ def heat_map(
     scale = _shades(within)
     parts = [text("data seed", LEFT, 12, cls="axis"), text("head", 4, TOP - 8, cls="axis")]
     parts += _columns(grid, side)
+    heads = seed_labels(grid.heads)
     for row, head in enumerate(grid.heads):
         top = TOP + row * tall
-        parts.append(text(str(head), LEFT - 8, top + tall / 2 + 4, cls="tick end"))
+        parts.append(text(heads[head], LEFT - 8, top + tall / 2 + 4, cls="tick end"))
         cells = [cell for cell in grid.cells if cell.head == head]
         for column, cell in enumerate(cells):
             at = (LEFT + column * side, top, side, tall)
@@ -50,15 +71,24 @@ def heat_map(
         )
     parts += _means_of_columns(grid, side, TOP + tall * len(grid.heads) + 14, decimals)
     parts.extend(_key(scale, grid.greater_is_better, height - 12, decimals))
-    about = f"{len(grid.heads)} head seeds by {len(grid.data)} data seeds, darker is better"
+    about = f"{len(grid.heads)} head by {len(grid.data)} data seeds, the stronger the better"
     title = f"{metric} of {grid.recipe} by head seed and data seed"
     return drawing(f"heat-{name}", WIDTH, height, title, about, parts)
 
 
 def _columns(grid: SeedGrid, side: float) -> list[Markup]:
-    every = 1 if side >= 20 else 2 if side >= 11 else 5
+    labels = seed_labels(grid.data)
+    longest = max(map(len, labels.values()))
+    fewest = 1 if side >= 20 else 2 if side >= 11 else 5
+    every = max(fewest, math.ceil((LETTER * longest + 3) / side))
+    narrow = every * math.ceil((NARROW_LETTER * longest + 3) / (every * side))
     found = [
-        text(str(seed), LEFT + (place + 0.5) * side, TOP - 8, cls="tick middle")
+        text(
+            labels[seed],
+            LEFT + (place + 0.5) * side,
+            TOP - 8,
+            cls="tick middle" if place % narrow == 0 else "tick middle spare",
+        )
         for place, seed in enumerate(grid.data)
         if place % every == 0
     ]

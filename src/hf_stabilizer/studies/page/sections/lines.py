@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ WIDTH, HEIGHT = 360.0, 240.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 104.0, 12.0, 44.0
 LOGARITHMIC_FROM = 25
 """Largest value from which an axis that counts from 1 is logarithmic: the first few matter most."""
+LONGEST = 13
+"""Letters of a name at the end of a line."""
 GAP = 13.0
 """Pixels between the names at the ends of lines."""
 
@@ -140,6 +143,7 @@ def _line(line: Line, at: Callable[[float], float], y: Scale) -> Markup:
 def _names(lines: Sequence[Line], y: Scale) -> Iterator[Markup]:
     """Names beside the ends of the lines, moved apart where they would cover one another."""
     known = [line for line in lines if line.points and line.name]
+    names = _apart([line.name for line in known])
     order = sorted(known, key=lambda line: y(line.points[-1][1]))
     wanted = [y(line.points[-1][1]) + 4 for line in order]
     for place in range(1, len(wanted)):
@@ -147,7 +151,18 @@ def _names(lines: Sequence[Line], y: Scale) -> Iterator[Markup]:
     over = max(0.0, wanted[-1] - (HEIGHT - BOTTOM + 6)) if wanted else 0.0
     for line, height in zip(order, wanted, strict=True):
         left, up = WIDTH - RIGHT + 7, height - over
-        name = text(short(line.name, 13), left + 20, up, cls="line-name")
+        name = text(names[line.name], left + 20, up, cls="line-name")
         corners = f"{left:.1f},{up - 4:.1f} {left + 15:.1f},{up - 4:.1f}"
         sample = element("polyline", cls=f"dash{line.dash}", points=corners)
         yield element("g", sample, name, cls=f"line {colour(line.place)}")
+
+
+def _apart(names: Sequence[str]) -> dict[str, str]:
+    """Names cut so that they fit; those that begin alike by their ends."""
+    cut = {name: short(name, LONGEST) for name in names}
+    counts = Counter(cut.values())
+    end = slice(1 - LONGEST, None)
+    return {
+        name: word if counts[word] == 1 else f"\N{HORIZONTAL ELLIPSIS}{name[end]}"
+        for name, word in cut.items()
+    }

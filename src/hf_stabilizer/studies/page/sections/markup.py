@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from markupsafe import Markup
 
@@ -41,6 +41,20 @@ def panels(figures: Iterable[Markup]) -> Markup:
 def remark(text: str) -> Markup:
     """Returns a paragraph in small print."""
     return element("p", words(text), cls="remark")
+
+
+def narrow_where_shared(shares_seeds: bool, what: str) -> Iterator[Markup]:
+    """Yields a remark where runs share seeds and intervals take them for independent.
+
+    Args:
+        shares_seeds: Whether they do.
+        what: The intervals, such as "the bands".
+    """
+    if shares_seeds:
+        yield remark(
+            "Runs share head seeds or data seeds here, so fewer are independent than are there, "
+            f"and {what} are too narrow."
+        )
 
 
 def folded(summary: str, *content: Markup) -> Markup:

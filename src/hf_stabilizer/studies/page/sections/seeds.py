@@ -10,7 +10,7 @@ from hf_stabilizer.studies import formats
 from hf_stabilizer.studies.findings.seed_factors import SeedGrid, SeedsAsFactors, find
 from hf_stabilizer.studies.page.charts import short
 from hf_stabilizer.studies.page.section import Section
-from hf_stabilizer.studies.page.sections.heat import heat_map
+from hf_stabilizer.studies.page.sections.heat import heat_map, seed_labels
 from hf_stabilizer.studies.page.sections.lines import Line, lines_chart
 from hf_stabilizer.studies.page.sections.markup import (
     Cell,
@@ -104,7 +104,7 @@ def _caption(grid: SeedGrid) -> str:
         if missing
         else ""
     )
-    return f"Seeds stand in their own order, darker is better.{hatched} {dropout}"
+    return f"Seeds stand in their own order; the stronger the colour the better.{hatched} {dropout}"
 
 
 def _numbers(grid: SeedGrid, decimals: int) -> Iterator[Markup]:
@@ -207,6 +207,7 @@ def _density_lines(
 ) -> list[Line]:
     """The best seed solid and the worst dashed, both named; the others thin and without a name."""
     known = [mean for mean in means if mean.seed in densities]
+    labels = seed_labels(densities)
     lines = []
     for rank, mean in enumerate(known):
         found = densities[int(str(mean.seed))]
@@ -215,7 +216,7 @@ def _density_lines(
         points = tuple(zip(found.x, found.y, strict=True))[::2]
         lines.append(
             Line(
-                name=f"{mean.seed}, {which}" if is_end else "",
+                name=f"{labels[int(str(mean.seed))]}, {which}" if is_end else "",
                 points=points,
                 place=place,
                 dash=0 if rank == 0 else 1 if is_end else 4,

@@ -8,7 +8,14 @@ from markupsafe import Markup
 
 from hf_stabilizer.records import Run
 from hf_stabilizer.studies import formats
-from hf_stabilizer.studies.findings.swept_settings import Sweep, Sweeps, SweptValue, find, words
+from hf_stabilizer.studies.findings.swept_settings import (
+    Sweep,
+    Sweeps,
+    SweptValue,
+    correction_words,
+    find,
+    words,
+)
 from hf_stabilizer.studies.page.charts import run_key, run_text
 from hf_stabilizer.studies.page.charts.runs import cross
 from hf_stabilizer.studies.page.section import Section
@@ -156,9 +163,13 @@ def _best(one: Sweep, x: ValueAxis, y: Scale, decimals: int) -> list[Markup]:
     label = f"best mean {formats.number(mean, decimals)}"
     ring = element("circle", cx=at, cy=y(mean), r=8.0, cls="ring")
     up = min(y(s) for s in _near(one, y)) - 10
+    # Half of the label as wide as on a narrow screen must stay inside.
+    half = 6.0 * len(label)
+    side = " end" if at + half > WIDTH else "" if at < half else " middle"
+    beside = at + {" end": 9.0, "": -9.0, " middle": 0.0}[side]
     return [
         element("g", element("title", _title(one, one.best, decimals)), ring),
-        text(dressed(label), at, max(up, TOP - 4), cls="name middle"),
+        text(dressed(label), beside, max(up, TOP - 4), cls=f"name{side}"),
     ]
 
 
@@ -222,11 +233,7 @@ def _row(one: Sweep, value: SweptValue, decimals: int) -> list[Cell]:
 
 def _remarks(one: Sweep) -> Iterator[Markup]:
     if len(one.values) > 1:
-        count = len([v for v in one.values if v.summary.mean is not None])
-        yield remark(
-            f"p: exact over the seeds, corrected for all {count * (count - 1) // 2} pairs of "
-            f"values ({one.correction}), for the best was chosen after all were seen."
-        )
+        yield remark(correction_words(one))
     if any(value.summary.stopped for value in one.values):
         yield remark(
             "Runs were stopped early, and those that went on were chosen by their scores: to "
