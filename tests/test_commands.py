@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from hf_stabilizer import run_study
 from hf_stabilizer.cli import main
@@ -237,13 +239,18 @@ def test_the_metric_is_asked_at_the_end_and_nothing_is_repeated(
     program: Callable[[str], str], tmp_path: Path
 ) -> None:
     template, folder = program(), tmp_path / "s"
+    said = io.StringIO()
+    console = Console(file=said, width=300)
     with pytest.raises(ConfigurationError, match=r"which metric decides.*f1, loss"):
-        study(template, folder, metric=None)
+        study(template, folder, metric=None, console=console)
+    assert said.getvalue().count("does not say which metric decides") == 1
     logs = [path.stat().st_mtime_ns for path in folder.glob("runs/*/*/log.txt")]
     assert len(logs) == 2
     assert scores(study(template, folder, metric="eval_f1")) == [0.1, 0.2]
     assert [path.stat().st_mtime_ns for path in folder.glob("runs/*/*/log.txt")] == logs
-    assert scores(study(template, folder, metric=None)) == [0.1, 0.2]  # it is known by now
+    assert scores(study(template, folder, metric=None, console=console)) == [0.1, 0.2]  # known now
+    assert said.getvalue().count("does not say which metric decides") == 1
+    assert "2 of 2 runs are there already" in said.getvalue()
     assert scores(study(template, folder, metric="loss")) == [0.9, 0.8]
     assert not read_run(folder / "runs/script/seed1/run.json").greater_is_better
 

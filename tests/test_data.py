@@ -23,6 +23,7 @@ from hf_stabilizer.data import (
     resolve_location,
     write_splits,
 )
+from hf_stabilizer.data.columns import SOURCE, SOURCE_ROW
 from hf_stabilizer.data.division import _MADE
 from hf_stabilizer.data.splitting import allot, grouped_sample, stratified_sample
 from hf_stabilizer.errors import ConfigurationError, DataError
@@ -259,7 +260,7 @@ def test_doubtful_guesses_are_refused(tmp_path: Path) -> None:
 
 
 def test_columns_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"label_column: train_file .* no column 'lable'; did you"):
+    with pytest.raises(DataError, match=r"label_column: train_file .* no column 'lable' .did you"):
         load(tmp_path, frame(), label_column="lable")
     with pytest.raises(DataError, match=r"group_column: .*; its columns are text, label, film"):
         load(tmp_path, frame(), group_column="director")
@@ -389,6 +390,11 @@ def test_validation_labels_that_training_does_not_know(tmp_path: Path) -> None:
     bare = write(tmp_path, frame(8).assign(label=None), "bare.csv")
     with pytest.raises(DataError, match=r"8 of 8 rows of test_file .* have no label"):
         load(tmp_path, frame(), test_file=bare)
+    none = write(tmp_path, frame(8).drop(columns="label"), "none.csv")
+    places = (SOURCE, SOURCE_ROW)  # columns of ours are no columns of the file
+    arguments = DataArguments(train_file=write(tmp_path, frame()), test_file=none)
+    with pytest.raises(DataError, match=r"are text, film, stars; test rows are scored.* predict`"):
+        load_splits(arguments, task=CLASSES, keep=places)
     lists = write(tmp_path, frame(8).assign(label="['fresh']"), "lists.csv")
     with pytest.raises(DataError, match="lists in one of train and validation"):
         load(tmp_path, frame(), validation_file=lists)

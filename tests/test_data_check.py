@@ -186,7 +186,7 @@ def test_rows_without_labels_are_told_to_be_so():
 
 def test_a_label_column_that_is_not_there_is_no_file_without_labels():
     frame = pd.DataFrame({"text": TEXTS, "label": list("abab")})
-    with pytest.raises(DataError, match="the table has no column 'lable' .did you mean label"):
+    with pytest.raises(DataError, match=r"the table has no column 'lable' \(did you mean label"):
         check_rows(frame, label_column="lable")
 
 
@@ -317,7 +317,7 @@ def test_texts_without_labels_are_checked():
     [
         ({"threshold": 1.5}, "threshold must be in"),
         ({"rare": 0}, "rare must be"),
-        ({"ignore": ["leak"]}, "ignore must be one of .* did you mean leaks"),
+        ({"ignore": ["leak"]}, "ignore must be one of .* .did you mean leaks"),
         ({"lable_column": "x"}, "unknown key 'lable_column' .did you mean label_column"),
         ({"text_columns": 3}, "text_columns cannot be 3"),
         ({"task": "causal-lm"}, "task must be one of"),

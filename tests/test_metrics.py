@@ -247,7 +247,7 @@ def test_labels_without_a_number_count_as_wrong() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ConfigurationError, match="'acuracy' .did you mean accuracy"):
+    with pytest.raises(ConfigurationError, match=r"'acuracy' \(did you mean accuracy"):
         metric_name("acuracy")
     with pytest.raises(ConfigurationError, match="no metric 'chrf'; known are accuracy, f1,"):
         load_metric("chrf")

@@ -266,7 +266,7 @@ def test_the_objective_follows_the_model(models: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"objective": "mlmm"}, "objective must be one of mlm, clm, mlm.nsp, got 'mlmm'; did"),
+        ({"objective": "mlmm"}, "objective must be one of mlm, clm, mlm.nsp, got 'mlmm' .did"),
         ({"held_out": 1.0}, r"held_out must be a fraction in \(0, 1\), got 1.0"),
         ({"mlm_probability": 0}, "mlm_probability must be a fraction"),
         ({"patience": 0}, "patience must be a whole number of evaluations from 1 up, got 0"),

@@ -87,8 +87,8 @@ def test_a_pre_training_is_told_and_recorded(file: Path, capsys: Any) -> None:
     ("words", "message"),
     [
         (["--objective", "clm"], "objective='clm' is causal language modelling, and bert"),
-        (["--lerning-rate", "1"], "unknown configuration key 'lerning_rate' .did you mean"),
-        (["--hold-out", "0.2"], "unknown option '--hold-out' .did you mean --held-out"),
+        (["--lerning-rate", "1"], "unknown configuration key 'lerning_rate' (did you mean"),
+        (["--hold-out", "0.2"], "unknown option '--hold-out' (did you mean --held-out"),
         (["--json"], "--json shows a dry run to machines; add --dry-run"),
         (["--from-run", "./x", "--dry-run"], "the source './x': there is no such folder"),
         (["--from-run", "./x"], "the source './x': there is no such folder"),

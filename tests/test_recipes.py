@@ -56,7 +56,7 @@ def test_a_misspelt_task_is_not_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_name_gets_a_hint() -> None:
-    with pytest.raises(ConfigurationError, match="no recipe 'stabilized' .did you mean stabilised"):
+    with pytest.raises(ConfigurationError, match=r"recipe .stabilized. \(did you mean stabilised"):
         load_recipe("stabilized")
 
 

@@ -257,7 +257,7 @@ def test_json_alone_on_standard_output(folder: Path, capsys: pytest.CaptureFixtu
     [
         ((), "--budget"),
         (("--budget", "0"), "budget must be a number of full runs, 1 or more, got 0"),
-        (("--budget", "3", "--recipe", "plan"), "got 'plan' .did you mean plain?"),
+        (("--budget", "3", "--recipe", "plan"), "got 'plan' (did you mean plain?)"),
         (("--budget", "3", "--runs", "3"), "takes no --runs"),
     ],
     ids=" ".join,

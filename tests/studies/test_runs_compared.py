@@ -247,7 +247,7 @@ def test_runs_without_a_score_are_named_and_stopped_ones_have_none(
     ("metric", "message"),
     [
         (None, "judged by different metrics (accuracy, f1)"),
-        ("acuracy", "no run has the metric 'acuracy' .did you mean accuracy?"),
+        ("acuracy", "no run has the metric 'acuracy' (did you mean accuracy?)"),
     ],
 )
 def test_an_open_metric_is_refused(

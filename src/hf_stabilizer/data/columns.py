@@ -12,6 +12,8 @@ import pandas as pd
 from hf_stabilizer.data.arguments import DataArguments
 from hf_stabilizer.errors import DataError, did_you_mean
 
+SOURCE, SOURCE_ROW = "_source", "_source_row"
+"""Columns that tell where a row was read: in which split, and in which place there, from 0."""
 # Usual names, most telling first. A pair comes before its halves: "question" beside "sentence"
 # means that the model is to read both.
 _PAIRS = (
@@ -107,9 +109,9 @@ def require_columns(frame: pd.DataFrame, needed: Iterable[str], *, key: str, ori
     """Checks that the columns are there.
 
     Raises:
-        DataError: One is not; the message lists those that are.
+        DataError: One is not; the message lists those that the file has.
     """
-    names = [str(name) for name in frame.columns]
+    names = [str(name) for name in frame.columns if name not in (SOURCE, SOURCE_ROW)]
     for column in needed:
         if column not in names:
             raise DataError(

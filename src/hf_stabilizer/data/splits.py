@@ -10,6 +10,8 @@ import pandas as pd
 
 from hf_stabilizer.data.arguments import DataArguments
 from hf_stabilizer.data.columns import (
+    SOURCE,
+    SOURCE_ROW,
     Columns,
     choose_columns,
     refuse_taken,
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 # Any in this module: cells of the user's table.
-SOURCE, SOURCE_ROW = "_source", "_source_row"
-"""Columns that tell where a row was read: in which split, and in which place there, from 0."""
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev", "validation_matched")
 
 
@@ -118,6 +118,8 @@ def load_splits(
         read = (*columns.texts, *columns.choices, *(name for name in more if name is not None))
         refuse_taken(read, (SOURCE, SOURCE_ROW), by="places of rows")
     _drop_unlabelled_test(tables, columns, arguments, notes)
+    if "test" in tables:
+        _require_test_labels(tables["test"], columns)
     parts = {name: _read_part(table, columns, task) for name, table in tables.items()}
     cautions: list[str] = []
     if pooled or divided(parts, arguments):
@@ -234,6 +236,17 @@ def _drop_unlabelled_test(
             return
     del tables["test"]
     notes.append(f"the test split of {arguments.dataset_name} has no labels and is not used")
+
+
+def _require_test_labels(table: Table, columns: Columns) -> None:
+    needed = () if columns.label is None else (columns.label,)
+    try:
+        require_columns(table.frame, needed, key="label_column", origin=table.origin)
+    except DataError as error:
+        raise DataError(
+            f"{error}; test rows are scored, so they need labels: leave a file without them out, "
+            "and ask the models afterwards with `hf-stabilizer predict`"
+        ) from error
 
 
 def _read_part(table: Table, columns: Columns, task: str) -> Part:

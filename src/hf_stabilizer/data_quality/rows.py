@@ -16,12 +16,18 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from hf_stabilizer.data.arguments import DataArguments
-from hf_stabilizer.data.columns import Columns, choose_columns, require_columns
+from hf_stabilizer.data.columns import (
+    SOURCE,
+    SOURCE_ROW,
+    Columns,
+    choose_columns,
+    require_columns,
+)
 from hf_stabilizer.data.division import Part, divide
 from hf_stabilizer.data.frames import frame_of
 from hf_stabilizer.data.labels import missing_labels, read_labels
 from hf_stabilizer.data.reading import Table, select_rows
-from hf_stabilizer.data.splits import SOURCE, SOURCE_ROW, read_tables
+from hf_stabilizer.data.splits import read_tables
 from hf_stabilizer.data_quality.report import ALONE
 from hf_stabilizer.errors import ConfigurationError, DataError, check_choice, did_you_mean
 from hf_stabilizer.recipes import read_yaml

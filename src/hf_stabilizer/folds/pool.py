@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from hf_stabilizer.configuration import Configuration
 from hf_stabilizer.data import DataArguments, Splits, load_splits
-from hf_stabilizer.data.columns import refuse_taken, require_columns
-from hf_stabilizer.data.splits import SOURCE, SOURCE_ROW, read_tables
+from hf_stabilizer.data.columns import SOURCE, SOURCE_ROW, refuse_taken, require_columns
+from hf_stabilizer.data.splits import read_tables
 from hf_stabilizer.data.writing import GROUP
 from hf_stabilizer.errors import ConfigurationError, DataError
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from hf_stabilizer.data.splits import SOURCE, SOURCE_ROW
+from hf_stabilizer.data.columns import SOURCE, SOURCE_ROW
 from hf_stabilizer.folds.outputs import Array, Kind
 from hf_stabilizer.folds.planning import FoldPlan
 

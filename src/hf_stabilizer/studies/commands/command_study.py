@@ -142,6 +142,10 @@ def _decided(files: TrainerFolder, *, metric: str | None, greater: bool | None) 
         return "", True
 
 
+OPEN_METRIC = (
+    "The script does not say which metric decides (metric_for_best_model): it is asked for when "
+    "all runs have ended, and no run is repeated when the study is started again with it"
+)
 Scoring = Callable[[TrainerFolder], tuple[str, bool]]
 
 
@@ -156,6 +160,7 @@ def _work(
     pending: dict[Future[Ended], CommandJob] = {}
     try:
         with shown.shown() as progress:
+            is_told = False
             for job in todo:
                 shutil.rmtree(job.folder, ignore_errors=True)  # what was cut off left behind
                 names = TrackerNames.of(job.folder).environment()
@@ -165,6 +170,9 @@ def _work(
                 run = _recorded(job, future, scoring)
                 write_run(run, job.folder / RECORD)
                 progress.finished(job.folder, run)
+                if run.status == "finished" and not (run.metric or is_told):
+                    is_told = True
+                    progress.say(OPEN_METRIC)
     finally:
         for future in pending:
             future.cancel()
@@ -225,8 +233,8 @@ def _settled(
         name, direction = deciding_metric(files, metric, greater_is_better)
     except ConfigurationError as error:
         raise ConfigurationError(
-            f"{error}. Give it as metric_for_best_model: started again, the study repeats "
-            "nothing that ended"
+            f"{error}. Give it as metric_for_best_model (--metric-for-best-model): started again, "
+            "the study repeats nothing that ended"
         ) from error
     runs = {path: _scored(run, path.parent, name, direction) for path, run in records.items()}
     for path, run in runs.items():
