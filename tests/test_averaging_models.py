@@ -66,6 +66,7 @@ def assert_close(model: nn.Module, expected: dict[str, np.ndarray]) -> None:
 # ---- kinds of models
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower:RuntimeWarning")  # Python 3.13.0
 def test_a_model_that_the_user_compiled(tmp_path):
     # The wrapper's forward names neither columns nor labels.
     options = {"remove_unused_columns": False, "label_names": ["labels"]}
