@@ -21,6 +21,7 @@ from hf_stabilizer import run_study
 from hf_stabilizer.cli import main
 from hf_stabilizer.errors import ConfigurationError, StudyError
 from hf_stabilizer.records import read_run
+from hf_stabilizer.studies.commands import leash
 from hf_stabilizer.studies.commands.command_run import run_command
 from hf_stabilizer.studies.commands.command_study import run_command_study
 from hf_stabilizer.studies.commands.command_template import CommandTemplate
@@ -219,6 +220,37 @@ def test_a_killed_study_kills_its_runs_and_goes_on(
     (tmp_path / "go").touch()
     assert scores(study(template, tmp_path / "s")) == [0.1, 0.2]
     assert [path.stat().st_mtime_ns for path in (first, log)] == written
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+@pytest.mark.parametrize("end", ["the study", "the program"])
+def test_ranks_in_sessions_of_their_own_end_with_their_launcher(tmp_path: Path, end: str) -> None:
+    """As torchrun starts them: a kill of the launcher's group does not reach them."""
+    rank = tmp_path / "rank.py"
+    rank.write_text(
+        textwrap.dedent("""
+        import os, pathlib, subprocess, sys, time
+        depth, folder = int(sys.argv[1]), pathlib.Path(sys.argv[2])
+        if depth:
+            words = [sys.executable, __file__, str(depth - 1), str(folder)]
+            subprocess.Popen(words, start_new_session=True)
+        (folder / f"note{depth}").write_text(str(os.getpid()))
+        (folder / f"note{depth}").rename(folder / f"pid{depth}")
+        time.sleep(1200)
+    """)
+    )
+    words = [sys.executable, "-I", leash.__file__, sys.executable, str(rank), "2", str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True) as process:
+        until(lambda: all((tmp_path / f"pid{depth}").exists() for depth in range(3)))
+        family = [int((tmp_path / f"pid{depth}").read_text()) for depth in range(3)]
+        assert all(map(is_alive, family))
+        if end == "the program":
+            os.kill(family[2], signal.SIGKILL)
+            assert process.wait(timeout=400) == 128 + signal.SIGKILL
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(timeout=400) == 128 + signal.SIGKILL
+        assert not any(map(is_alive, family))
 
 
 def test_any_executor_will_do(program: Callable[[str], str], tmp_path: Path) -> None:
