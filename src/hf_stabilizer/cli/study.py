@@ -172,17 +172,21 @@ def _study_of_command(args: argparse.Namespace) -> None:
     from hf_stabilizer.studies.early_stopping.stopping import read_extent
     from hf_stabilizer.studies.executors.place import Engine, open_for_command
     from hf_stabilizer.studies.page.report import write_report
-    from hf_stabilizer.studies.seeds.seed_grid import grid_runs
     from hf_stabilizer.studies.table import print_study
 
     show_notes()
     if args.dry_run:
         _dry_run_of_command(args)
         return
-    grid, runs = grid_options(args), args.runs
-    if args.budget is None:
-        runs = grid_runs(runs=runs, first_seed=args.first_seed, **grid)
-    extent = read_extent(runs=runs, stop_at=args.stop_at, keep=args.keep, budget=args.budget)
+    grid = grid_options(args)
+    extent = read_extent(
+        runs=args.runs,
+        stop_at=args.stop_at,
+        keep=args.keep,
+        budget=args.budget,
+        first_seed=args.first_seed,
+        grid=grid,
+    )
     errors = Console(stderr=True)
     note = "A study of a command: every run goes to its end, there is no early stopping."
     errors.print(note, highlight=False)

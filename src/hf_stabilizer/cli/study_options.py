@@ -14,6 +14,7 @@ from hf_stabilizer.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from hf_stabilizer.studies.rehearsed import RehearsedStudy
+    from hf_stabilizer.studies.seeds.seed_grid import SeedGrid
 
 
 def add_study_options(study: argparse.ArgumentParser, *, runs: str, folder: str) -> None:
@@ -98,11 +99,16 @@ def add_grid_options(study: argparse.ArgumentParser) -> None:
         )  # fmt: skip
 
 
-def grid_options(args: argparse.Namespace) -> dict[str, Any]:  # Any: a number or several
+def grid_options(args: argparse.Namespace) -> SeedGrid:
     """Returns the options of a grid as keyword arguments of `run_study`: one number is a count."""
-    given = {name: getattr(args, name) for name in ("head_seeds", "data_seeds", "dropout_seeds")}
+
+    def factor(values: list[int] | None) -> int | list[int] | None:
+        return values[0] if values and len(values) == 1 else values
+
     return {
-        name: values[0] if values and len(values) == 1 else values for name, values in given.items()
+        "head_seeds": factor(args.head_seeds),
+        "data_seeds": factor(args.data_seeds),
+        "dropout_seeds": factor(args.dropout_seeds),
     }
 
 
@@ -116,16 +122,21 @@ def check_options(args: argparse.Namespace, *, runs: int | None = None) -> None:
     Raises:
         ConfigurationError: A number outside its range, or options that do not belong together.
     """
-    from hf_stabilizer.studies.early_stopping.stopping import read_extent
-    from hf_stabilizer.studies.seeds.seed_grid import grid_runs, plan_seeds
+    from hf_stabilizer.studies.early_stopping.stopping import RUNS, read_extent
+    from hf_stabilizer.studies.seeds.seed_grid import plan_seeds
 
     if args.json and not args.dry_run:
         raise ConfigurationError("--json shows a dry run to machines; add --dry-run")
-    grid, given = grid_options(args), args.runs
-    if args.budget is None:
-        asked = grid_runs(runs=given, first_seed=args.first_seed, **grid)
-        given = runs if asked is None else asked
-    extent = read_extent(runs=given, stop_at=args.stop_at, keep=args.keep, budget=args.budget)
+    grid = grid_options(args)
+    extent = read_extent(
+        runs=args.runs,
+        stop_at=args.stop_at,
+        keep=args.keep,
+        budget=args.budget,
+        usual=runs or RUNS,
+        first_seed=args.first_seed,
+        grid=grid,
+    )
     plan_seeds(runs=extent.runs, first_seed=args.first_seed, **grid)
 
 

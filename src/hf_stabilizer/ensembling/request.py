@@ -196,13 +196,13 @@ def _blend_of_folds(named: str, record: Procedure) -> tuple[list[Named], str, li
 
 def _models_of_folds(one: Named) -> list[Named]:
     """Puts the models that a cross-validation kept, at least one of each fold, in its place."""
-    if isinstance(one, Study) or (record := read_procedure(one)) is None:
+    from hf_stabilizer.ensembling.out_of_fold import is_folds
+
+    if isinstance(one, Study) or not is_folds(one):
         return [one]
-    from hf_stabilizer.folds.record import KIND, CrossValidation
+    from hf_stabilizer.folds.record import CrossValidation
     from hf_stabilizer.studies.members import folder_of
 
-    if record.kind != KIND:
-        return [one]
     study = CrossValidation.from_folder(one).study
     models: list[Named] = []
     for fold in study.recipes:

@@ -91,6 +91,16 @@ def p_value(p: float | None) -> str:
     return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Returns a number with its noun.
+
+    Example:
+        >>> counted(1, "run"), counted(12, "pair")
+        ('1 run', '12 pairs')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Returns a time in the unit that people would choose.
 

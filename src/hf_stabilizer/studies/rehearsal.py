@@ -34,7 +34,7 @@ from hf_stabilizer.studies.question import (
 )
 from hf_stabilizer.studies.rehearsed import RehearsedRecipe, RehearsedStudy
 from hf_stabilizer.studies.schedule import names_for_command, only_metric
-from hf_stabilizer.studies.seeds.seed_grid import SeedGrid, grid_runs, plan_seeds
+from hf_stabilizer.studies.seeds.seed_grid import SeedGrid, plan_seeds
 from hf_stabilizer.studies.study import Study, run_folder
 from hf_stabilizer.studies.subject import Asked, Subject, open_subject
 
@@ -106,9 +106,9 @@ def rehearse_study(
         keep_models=keep_models,
         command=command,
     )
-    if budget is None:
-        runs = grid_runs(runs=runs, first_seed=first_seed, **grid)
-    extent = read_extent(runs=runs, stop_at=stop_at, keep=keep, budget=budget)
+    extent = read_extent(
+        runs=runs, stop_at=stop_at, keep=keep, budget=budget, first_seed=first_seed, grid=grid
+    )
     engine = Engine(executor, workers, address, launcher)
     engine.check()
     check_path(output_dir)

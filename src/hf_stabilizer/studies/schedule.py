@@ -28,7 +28,7 @@ from hf_stabilizer.studies.question import (
     load_recipes,
     look_often,
 )
-from hf_stabilizer.studies.seeds.seed_grid import SeedGrid, grid_runs, plan_seeds
+from hf_stabilizer.studies.seeds.seed_grid import SeedGrid, plan_seeds
 from hf_stabilizer.studies.study import Study
 from hf_stabilizer.studies.subject import Asked, open_subject
 from hf_stabilizer.studies.working import work_through
@@ -152,9 +152,9 @@ def run_study(
         command=command,
     )
     check_kind(console, Console, "a Console of rich", name="console")
-    if budget is None:
-        runs = grid_runs(runs=runs, first_seed=first_seed, **grid)
-    extent = read_extent(runs=runs, stop_at=stop_at, keep=keep, budget=budget)
+    extent = read_extent(
+        runs=runs, stop_at=stop_at, keep=keep, budget=budget, first_seed=first_seed, grid=grid
+    )
     stopping, runs = extent.stopping, extent.runs
     engine = Engine(executor, workers, address, launcher)
     if is_command(config):

@@ -182,7 +182,7 @@ def caveats(study: Study) -> Iterator[str]:
         yield f"Fewer than {FEW_RUNS} scores of {named}: mean and spread are rough."
     if failed := sum(row.failed for row in rows):
         ended = sum(row.ended for row in rows)
-        which = f"{ended} run{'' if ended == 1 else 's'}" + (
+        which = formats.counted(ended, "run") + (
             " that were not stopped" if ended < len(study.runs) else ""
         )
         yield (

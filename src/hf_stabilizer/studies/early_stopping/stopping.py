@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 
 from hf_stabilizer.errors import ConfigurationError, check_whole
+from hf_stabilizer.studies.seeds.seed_grid import SeedGrid, grid_runs
 from hf_stabilizer.studies.statistics import runs_to_keep, settings_for_budget
 from hf_stabilizer.studies.statistics.budgets import STOP_AT
 
@@ -53,6 +54,9 @@ def read_extent(
     stop_at: float | None = None,
     keep: int | None = None,
     budget: float | None = None,
+    usual: int = RUNS,
+    first_seed: int = 1,
+    grid: SeedGrid | None = None,
 ) -> Extent:
     """Returns how many runs there are and how they stop early, what is left open filled in.
 
@@ -60,10 +64,13 @@ def read_extent(
     `keep` is round(t f / (1 + f)), at least 1: the p for which the t runs are what `dodge` starts.
 
     Args:
-        runs: t, 1 or more; None: 6, or what the budget buys.
+        runs: t, 1 or more; None: the cells of the grid, what the budget buys, or `usual`.
         stop_at: f, fraction of each run's optimizer steps, in (0, 1).
         keep: p, in [1, runs].
         budget: B, in full runs per recipe, 1 or more; it sets `runs` and `keep`.
+        usual: t where nothing says it.
+        first_seed: Seed of the first run, in [0, 2^32).
+        grid: Seeds that vary by themselves, as `grid_runs` takes them.
 
     Raises:
         ConfigurationError: A number outside its range, or `runs` or `keep` beside a budget.
@@ -80,7 +87,9 @@ def read_extent(
     """
     if budget is not None:
         return _bought(budget, runs=runs, stop_at=stop_at, keep=keep)
-    started = RUNS if runs is None else runs
+    if grid is not None:
+        runs = grid_runs(runs=runs, first_seed=first_seed, **grid)
+    started = usual if runs is None else runs
     check_whole(started, "of runs per recipe from 1 up", name="runs", least=1)
     if stop_at is None and keep is None:
         return Extent(started, None)

@@ -85,16 +85,6 @@ def name_of(recipe: str, length: int = 34) -> str:
     return label(short(recipe, length))
 
 
-def counted(count: int, noun: str) -> str:
-    """Returns a number with its noun.
-
-    Example:
-        >>> counted(1, "run"), counted(12, "pair")
-        ('1 run', '12 pairs')
-    """
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def tidy(axes: Axes, *, grid: str = "both") -> None:
     """Takes away what carries no number, and draws a quiet grid behind what does.
 

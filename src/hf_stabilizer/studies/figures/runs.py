@@ -13,7 +13,6 @@ from hf_stabilizer.studies.figures.canvas import (
     NothingToDrawError,
     better_side,
     colour,
-    counted,
     empty_figure,
     label_lowest,
     limits,
@@ -57,8 +56,8 @@ def plot_runs(study: Study) -> Figure:
         for place, row in enumerate(study.summary())
     ]
     caption = (
-        f"{counted(len(study.runs), 'run')}: a dot is a run, the bar the mean of a recipe, the "
-        "band its 95 % bootstrap interval"
+        f"{formats.counted(len(study.runs), 'run')}: a dot is a run, the bar the mean of a recipe, "
+        "the band its 95 % bootstrap interval"
     )
     drawn = {run.status for run in study.runs if score_of(run) is not None}
     caption += "; crosses failed" if "failed" in drawn else ""
@@ -133,7 +132,7 @@ def plot_evaluations(study: Study) -> Figure:
 
 def _caption(study: Study, is_halted: bool) -> str:
     cut = sum(run.status == "stopped" for run in study.runs)
-    text = f"{counted(len(study.runs), 'run')}, thin; bold: their mean"
+    text = f"{formats.counted(len(study.runs), 'run')}, thin; bold: their mean"
     if any(run.status == "failed" for run in study.runs):
         text += "; a cross ends a failed run"
     if is_halted:

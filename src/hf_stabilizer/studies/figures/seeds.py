@@ -14,7 +14,6 @@ from hf_stabilizer.studies.figures.canvas import (
     SOFT,
     NothingToDrawError,
     colour,
-    counted,
     empty_figure,
     label,
     limits,
@@ -73,8 +72,8 @@ def plot_seed_grid(study: Study) -> Figure:
         width=9.0,
         title=f"{found.metric} by head seed and data seed",
         caption=(
-            f"{counted(runs, 'run')}, darker is better. Shares of the variance are rough, for "
-            "seeds are few; p by shuffling where the grid allows it, else that of F."
+            f"{formats.counted(runs, 'run')}, darker is better. Shares of the variance are rough, "
+            "for seeds are few; p by shuffling where the grid allows it, else that of F."
             + _symbols(found.grids)
         ),
     )

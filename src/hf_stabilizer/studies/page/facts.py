@@ -101,7 +101,7 @@ def _facts_of_one(rows: Sequence[RecipeSummary], metric: str, decimals: int) -> 
             Fact(
                 "Mean",
                 formats.number(row.mean, decimals),
-                f"{metric}, {row.scored} run{'' if row.scored == 1 else 's'}",
+                f"{metric}, {formats.counted(row.scored, 'run')}",
             ),
             Fact("Spread", formats.number(row.std, decimals), "standard deviation"),
             Fact("Worst run", formats.number(row.worst, decimals), metric),

@@ -187,7 +187,7 @@ def advice_parts(found: StudyPlan) -> tuple[str, str]:
     return (
         f"{budget} {looks}{in_words(best.settings)}:",
         f"an expected {metric} of {formats.number(best.expected, decimals)} against {plain} with "
-        f"{whole.settings.runs} run{'' if whole.settings.runs == 1 else 's'} to the end "
+        f"{formats.counted(whole.settings.runs, 'run')} to the end "
         f"({_change(best, found)}, {_ends(best, found)}"
         f"{error}).",
     )

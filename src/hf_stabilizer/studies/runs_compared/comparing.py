@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_stabilizer.studies import formats
 from hf_stabilizer.studies.kept_weights import SCORED, trained_on
 from hf_stabilizer.studies.past_runs.reading import folders_of
 from hf_stabilizer.studies.runs_compared.gathering import ComparedRun, gather_runs
@@ -109,8 +110,9 @@ class RunComparison:
             )
         if count["best"] and count["last"]:
             found.append(
-                f"{_runs(count['best'])} kept the best weights of several looks at the validation "
-                f"rows, whose score is a little too good, and {count['last']} the last ones: that "
+                f"{formats.counted(count['best'], 'run')} kept the best weights of several looks "
+                "at the validation rows, whose score is a little too good, and "
+                f"{count['last']} the last ones: that "
                 "alone makes a difference"
             )
         if late := sum(run.scored_on == "last" and trained_on(run.run) for run in self.runs):
@@ -243,10 +245,6 @@ def compare_runs(
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     differing = [key for key in keys if len({run.settings.get(key, DEFAULT) for run in runs}) > 1]
     return RunComparison(runs, metric, greater_is_better, tuple(differing), left)
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'' if count == 1 else 's'}"
 
 
 def _differences(

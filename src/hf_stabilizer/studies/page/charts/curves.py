@@ -75,7 +75,7 @@ def curves_chart(
     parts.extend(
         element("g", _line(mean, x, y), cls=f"mean-curve {colour(place)}") for mean in means
     )
-    counted = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+    counted = formats.counted(len(runs), "run")
     about = f"{counted}, thin; their mean, bold" if means else "no evaluations"
     if halt is not None:
         cut = sum(run.status == "stopped" for run in runs)

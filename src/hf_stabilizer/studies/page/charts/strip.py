@@ -130,7 +130,7 @@ def _arrow(x: float, y: float, size: float) -> Markup:
 
 
 def _describe(row: RecipeSummary, decimals: int) -> str:
-    runs = f"{row.runs} run{'' if row.runs == 1 else 's'}"
+    runs = formats.counted(row.runs, "run")
     return (
         f"{row.recipe}: {runs}, mean {formats.number(row.mean, decimals)}, "
         f"worst {formats.number(row.worst, decimals)}, {row.failed} failed"

@@ -139,7 +139,7 @@ def _title(what: str, best: BestOf, k: int, decimals: int) -> str:
     value = formats.number(best.expected[k - 1], decimals)
     interval = best.intervals[k - 1]
     sure = f", 95 % interval {between(interval, decimals)}" if interval else ""
-    return f"{what}: best of {k} run{'' if k == 1 else 's'} {value}{sure}"
+    return f"{what}: best of {formats.counted(k, 'run')} {value}{sure}"
 
 
 def _about(one: BestOfRecipe, decimals: int) -> str:
@@ -152,7 +152,7 @@ def _about(one: BestOfRecipe, decimals: int) -> str:
 
 def _table(found: BestOfRuns, decimals: int) -> Markup:
     counts = few_counts(max(one.every_look.runs for one in found.recipes))
-    heads = ["Recipe", "Looks", *(f"{k} run{'' if k == 1 else 's'}" for k in counts), "Time a run"]
+    heads = ["Recipe", "Looks", *(formats.counted(k, "run") for k in counts), "Time a run"]
     rows = list(_rows(found, counts, decimals))
     inside = table("Expected best of k runs", heads, rows)
     return inside if len(rows) <= MOST_ROWS else folded(f"All of it in {len(rows)} lines", inside)

@@ -105,7 +105,7 @@ def _lane(
 
 def _note(one: RecipeDensity, x: Scale) -> str:
     beyond = sum(not x.holds(score) for score in one.scores)
-    note = f"{len(one.runs)} run{'' if len(one.runs) == 1 else 's'}"
+    note = formats.counted(len(one.runs), "run")
     note += "" if one.density else ", too few or all alike for a hill"
     return f"{note}, {beyond} beyond the scale" if beyond else note
 
